@@ -1,0 +1,73 @@
+// From choices to rows: capacity, overflow, and the sorted index lists that everything behind the gate works on.
+#pragma once
+
+#include "switchyard/fields.h"
+#include "switchyard/routing.h"
+
+#include <memory>
+#include <string>
+
+namespace switchyard {
+
+// Which (token, choice) pairs reach their expert, sorted by expert. Index lists only: weights stay in the Routing, where
+// autograd sees them. Nothing here has the size tokens x experts.
+struct DispatchPlan {
+  torch::Tensor row_token;         // [N] int64: token of each row; stable order (expert, token, choice)
+  torch::Tensor row_weight_index;  // [N] int64: flat index of the row's weight in Routing's weights
+  torch::Tensor offsets;           // [E+1] int64: rows of expert e are offsets[e] .. offsets[e+1]-1
+  torch::Tensor row_of_pair;       // [T*k] int64: the inverse; -1 = no row (dropped, or no expert). Expert choice: [E*C]
+  torch::Tensor kept;              // [T, k] bool: false where a wanted pair was dropped. Undefined for expert choice
+  int64_t num_tokens = 0;
+
+  [[nodiscard]] int64_t num_rows() const { return row_token.size(0); }
+};
+
+// How many rows an expert may take, who comes first, and what becomes of the rest.
+struct CapacityOptions {
+  double factor = 0;                     // 0 = dropless
+  double eval_factor = 0;                // outside training; 0 = dropless
+  int64_t min_capacity = 0;
+  bool counts_k = true;                  // capacity = factor * k * T / E; false: factor * T / E
+  std::string rounding = "ceil";         // ceil | floor | round
+  BlockSpec priority = "arrival";        // arrival | score | random: who gets a place first
+  std::string overflow = "drop";         // drop: contributes nothing | pass_through: contributes weight * token
+  bool renorm_after_drop = false;        // weights of the kept choices of a token sum to 1 again
+  int64_t group_size = 0;                // tokens per routing group in row order; 0 = all tokens of the call
+
+  template <class V> void fields(V&& v) {
+    v("factor", factor, "rows per expert over the balanced share; 0 = dropless");
+    v("eval_factor", eval_factor, "the same outside training; 0 = dropless");
+    v("min_capacity", min_capacity, "an expert takes at least so many rows");
+    v("counts_k", counts_k, "capacity grows with top_k: factor * k * T / E");
+    v("rounding", rounding, "ceil, floor or round");
+    v("priority", priority, "who gets a place first: arrival, score or random");
+    v("overflow", overflow, "drop: the pair contributes nothing; pass_through: it contributes weight * token");
+    v("renorm_after_drop", renorm_after_drop, "weights of the kept choices of a token sum to 1 again");
+    v("group_size", group_size, "tokens that compete for places, in row order; 0 = all of them");
+  }
+};
+
+// Rows an expert may take when T tokens of k choices route over E experts (catalogue convention: factor * k * T / E).
+[[nodiscard]] int64_t capacity_of(const CapacityOptions& options, int64_t tokens, int64_t top_k, int64_t num_experts, bool training);
+
+// Order in which tokens are served; a plug-in of src/capacity/.
+class Priority {
+ public:
+  virtual ~Priority() = default;
+  // A permutation of 0..T-1, [T] int64: who comes first. Equal ranks are served in token order.
+  [[nodiscard]] virtual torch::Tensor order(const TokenChoice& choice, const Scores& scores, const GateInput& input) const = 0;
+  // True when the place of a token depends on tokens behind it: such a priority leaks the future in a causal model.
+  [[nodiscard]] virtual bool looks_ahead() const = 0;
+};
+
+struct Planned {
+  Routing routing;  // as given, or with the weights revised (renorm_after_drop)
+  DispatchPlan plan;
+};
+
+// Turns a decision into rows. `priority` may be null when the options say dropless. Soft slots and expert mixes have no
+// plan: throws Error{internal}.
+[[nodiscard]] Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_experts, const CapacityOptions& options,
+                                    const Priority* priority);
+
+}  // namespace switchyard

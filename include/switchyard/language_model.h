@@ -1,0 +1,71 @@
+// A decoder-only transformer with Mixture-of-Experts layers, built from a ModelSpec.
+#pragma once
+
+#include "switchyard/model_spec.h"
+#include "switchyard/moe.h"
+
+#include <torch/nn/module.h>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace switchyard {
+
+// Keys and values of the tokens seen so far, one pair per layer: [B, capacity, G, c], of which the first `length` are set.
+class KvCache {
+ public:
+  KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity);
+  int64_t length = 0;
+  std::vector<torch::Tensor> keys, values;
+  torch::Tensor segments;  // [B, capacity] int32; -1 hides a position (padding)
+};
+
+// Everything a layer did, for porters, traces and the report. Filled only when asked for.
+struct ModelTrace {
+  std::vector<torch::Tensor> hidden_states;        // what enters layer 0, then the output of each layer; the last one after the final norm
+  std::map<int64_t, MoETrace> moe;                 // by layer
+  std::map<int64_t, torch::Tensor> moe_input, moe_output;
+  torch::Tensor last_layer_output;                 // before the final norm
+};
+
+struct ForwardOptions {
+  int64_t step = 0;            // names the random streams of noise and dropout
+  int64_t first_token = 0;     // index of the first token of this call within the step (micro-batches, ranks)
+  uint64_t seed = 0;
+  KvCache* cache = nullptr;    // tokens are appended
+  ModelTrace* trace = nullptr;
+  bool checkpoint_activations = false;  // keep only block inputs; recompute the rest in backward
+};
+
+struct TokenBatch {
+  torch::Tensor input_ids;  // [B, S] int64
+  torch::Tensor positions;  // [B, S] int64; undefined = 0, 1, 2, ...
+  torch::Tensor segments;   // [B, S] int32; undefined = one document; -1 = padding
+};
+
+struct ModelOutput {
+  torch::Tensor hidden;             // [B, S, d] after the final norm
+  std::vector<RoutingStats> stats;  // one per MoE layer, with gradient
+};
+
+class LanguageModel : public torch::nn::Module {
+ public:
+  // Builds and initialises. With `seed`, parameters are a pure function of (spec, seed).
+  explicit LanguageModel(const ModelSpec& spec, uint64_t seed = 0);
+
+  [[nodiscard]] ModelOutput forward(const TokenBatch& batch, const ForwardOptions& options = {});
+  // hidden [..., d] -> logits [..., vocab_size] float32.
+  [[nodiscard]] torch::Tensor logits(const torch::Tensor& hidden);
+
+  [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] AuxLoss aux_loss(const std::vector<RoutingStats>& stats) const;
+  [[nodiscard]] std::vector<std::pair<int64_t, MoELayer*>> moe_layers();  // {layer, module}
+
+ private:
+  struct Impl;
+  ModelSpec spec_;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace switchyard

@@ -1,0 +1,94 @@
+// What a decoder-only language model is made of. Read from a recipe or from a checkpoint, printed back in full.
+#pragma once
+
+#include "switchyard/dispatch_plan.h"
+#include "switchyard/loss.h"
+
+#include <nlohmann/json.hpp>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+// The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset.
+struct MoESpec {
+  int64_t num_experts = 8, d_expert = 0;  // d_expert 0 = d_ff
+  BlockSpec gate = {"top_k", {{"k", 2}}};
+  BlockSpec experts = "swiglu";
+  int64_t num_shared_experts = 0;
+  double routed_scale = 1.0;
+  CapacityOptions capacity;
+  std::vector<BlockSpec> losses;  // read with read_loss
+  BlockSpec dispatcher = "local";
+  int64_t every = 1, offset = 0, first_k_dense = 0;
+
+  template <class V> void fields(V&& v) {
+    v("num_experts", num_experts, "experts in a layer");
+    v("d_expert", d_expert, "inner width of one expert; 0 = d_ff");
+    v("gate", gate, "who goes where: `switchyard list gates`");
+    v("experts", experts, "what an expert is: `switchyard list experts`");
+    v("num_shared_experts", num_shared_experts, "experts that see every token");
+    v("routed_scale", routed_scale, "factor of the routed sum");
+    v("capacity", capacity, "rows an expert may take");
+    v("losses", losses, "auxiliary losses: `switchyard list losses`");
+    v("dispatcher", dispatcher, "how rows reach their experts");
+    v("every", every, "a MoE layer every so many layers");
+    v("offset", offset, "layer i is MoE when i % every == offset");
+    v("first_k_dense", first_k_dense, "the first layers are dense");
+  }
+};
+
+struct ModelSpec {
+  int64_t vocab_size = 0;  // 0 = the tokenizer's
+  int64_t d_model = 256, num_layers = 4, num_heads = 4;
+  int64_t num_kv_heads = 0;  // 0 = num_heads
+  int64_t head_dim = 0;      // 0 = d_model / num_heads
+  int64_t d_ff = 1024;       // inner width of dense layers
+  BlockSpec ffn = "swiglu";  // kind of the dense layers
+  int64_t max_positions = 1024;
+  double norm_eps = 1e-5, rope_theta = 10000;
+  bool tie_embeddings = false;
+  double dropout = 0;        // on the embedding and on every residual branch, training only
+  double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(2 * num_layers)
+  std::optional<MoESpec> moe;
+
+  template <class V> void fields(V&& v) {
+    v("vocab_size", vocab_size, "rows of the embedding; 0 = the tokenizer's");
+    v("d_model", d_model, "width of a token");
+    v("num_layers", num_layers, "transformer blocks");
+    v("num_heads", num_heads, "query heads");
+    v("num_kv_heads", num_kv_heads, "key and value heads; 0 = num_heads");
+    v("head_dim", head_dim, "width of a head; 0 = d_model / num_heads");
+    v("d_ff", d_ff, "inner width of dense layers");
+    v("ffn", ffn, "kind of the dense layers: relu, gelu, geglu, swiglu");
+    v("max_positions", max_positions, "longest sequence");
+    v("norm_eps", norm_eps, "added to the mean square in RMSNorm");
+    v("rope_theta", rope_theta, "base of the rotary angles");
+    v("tie_embeddings", tie_embeddings, "the head uses the embedding matrix");
+    v("dropout", dropout, "on the embedding and on every residual branch, training only");
+    v("init_std", init_std, "standard deviation of the initial weights");
+    v("moe", moe, "the Mixture-of-Experts layers");
+  }
+
+  // The form with every 0 = "derived" replaced by its value. Throws Error{config} naming the key, the layer, the value
+  // and the allowed range (zero sizes, top_k > num_experts, heads that do not divide, unknown kinds and options...).
+  [[nodiscard]] ModelSpec resolved() const;
+  [[nodiscard]] bool is_moe_layer(int64_t layer) const;
+};
+
+[[nodiscard]] ModelSpec read_model_spec(const ConfigNode& node, const std::string& path);
+[[nodiscard]] nlohmann::ordered_json to_json(const ModelSpec& spec);
+
+// Exact counts by part, without allocating anything.
+struct ParameterCount {
+  struct Part { std::string name; int64_t total = 0, active = 0; double flops_per_token = 0; };
+  std::vector<Part> parts;
+  int64_t total = 0, active = 0;
+  // Forward FLOPs of one token (multiply and add are two), attention counted at half of `max_positions` keys.
+  double flops_per_token = 0;
+};
+[[nodiscard]] ParameterCount count_parameters(const ModelSpec& spec);
+
+}  // namespace switchyard

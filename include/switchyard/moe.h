@@ -1,0 +1,85 @@
+// The Mixture-of-Experts layer: gate, capacity, dispatcher, experts, shared experts.
+//
+//   switchyard::MoE moe({.d_model = 512, .d_expert = 2048, .num_experts = 8, .gate = {"top_k", {{"k", 2}}}});
+//   auto [hidden, aux_loss] = moe(x);   // x [batch, seq, d_model] or [T, d_model]
+#pragma once
+
+#include "switchyard/dispatcher.h"
+#include "switchyard/expert_bank.h"
+#include "switchyard/gate.h"
+#include "switchyard/loss.h"
+
+#include <torch/nn/pimpl.h>
+
+namespace switchyard {
+
+struct MoEOptions {
+  int64_t d_model = 0;
+  int64_t d_expert = 0;             // inner width of one expert
+  int64_t num_experts = 8;
+  BlockSpec gate = {"top_k", {{"k", 2}}};
+  BlockSpec experts = "swiglu";
+  int64_t num_shared_experts = 0;   // always on, added to the routed sum; one bank of num_shared_experts * d_expert
+  double routed_scale = 1.0;        // multiplies the routed sum
+  CapacityOptions capacity = {};
+  std::vector<LossSpec> losses = {};
+  BlockSpec dispatcher = "local";
+  int64_t layer = 0;
+  bool causal = false;              // refuse gates and priorities that look ahead
+  double init_std = 0.02, init_out_std = 0.02;
+  uint64_t seed = 0;
+  std::shared_ptr<Communicator> communicator = nullptr;
+};
+
+struct MoEOutput {
+  torch::Tensor hidden;    // shape of the input
+  torch::Tensor aux_loss;  // float32 scalar: sum of the weighted losses of this layer
+};
+
+// What one call did, for losses over several layers, metrics and `forward` dumps.
+struct MoETrace {
+  Routing routing;
+  DispatchPlan plan;  // empty for soft slots and expert mixes
+  RoutingStats stats;
+};
+
+class MoELayer : public torch::nn::Module {
+ public:
+  // Throws Error{config} for sizes and names that make no sense.
+  explicit MoELayer(MoEOptions options);
+
+  // hidden [..., d_model] -> the same shape; `input.hidden` is ignored, the rest of `input` describes the tokens.
+  [[nodiscard]] torch::Tensor forward(const torch::Tensor& hidden, GateInput input, MoETrace* trace = nullptr);
+  // With the losses of this layer. Training mode follows is_training(); random streams follow `step`.
+  [[nodiscard]] MoEOutput operator()(const torch::Tensor& hidden, int64_t step = 0);
+  // With a decision that was made elsewhere (an earlier layer, a trace).
+  [[nodiscard]] torch::Tensor apply(const torch::Tensor& hidden, const GateInput& input, Routing routing, MoETrace* trace = nullptr);
+
+  [[nodiscard]] const MoEOptions& options() const { return options_; }
+  [[nodiscard]] Gate& gate() { return *gate_; }
+  [[nodiscard]] ExpertBank& experts() { return *experts_; }
+  [[nodiscard]] ExpertBank* shared_experts() { return shared_.get(); }
+
+ private:
+  torch::Tensor run(const torch::Tensor& tokens, const GateInput& input, Routing routing, MoETrace* trace);
+  torch::Tensor run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input);
+  torch::Tensor run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input);
+  torch::Tensor run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input);
+
+  MoEOptions options_;
+  std::shared_ptr<Gate> gate_;
+  std::shared_ptr<Priority> priority_;
+  std::shared_ptr<Dispatcher> dispatcher_;
+  std::shared_ptr<ExpertBank> experts_, shared_;
+  AuxLosses losses_;
+};
+
+// The holder that an ordinary torch::nn module registers. One constructor, so that a braced list of options works.
+class MoE : public torch::nn::ModuleHolder<MoELayer> {
+ public:
+  MoE(MoEOptions options) : ModuleHolder(std::make_shared<MoELayer>(std::move(options))) {}
+  MoE(std::nullptr_t) : ModuleHolder(nullptr) {}
+  MoEOutput operator()(const torch::Tensor& hidden, int64_t step = 0) const { return (*impl_)(hidden, step); }
+};
+
+}  // namespace switchyard

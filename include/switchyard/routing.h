@@ -1,0 +1,64 @@
+// What a gate reads and what it decides.
+//
+// Letters: T tokens that route together, E experts, k choices per token, d = d_model, S slots, G groups.
+#pragma once
+
+#include "switchyard/random.h"
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <variant>
+
+namespace switchyard {
+
+// One block of tokens on its way to a gate. Only `hidden` is always there; a gate that needs more says so when it is
+// missing. Undefined tensors mean "not given".
+struct GateInput {
+  torch::Tensor hidden;        // [T, d]
+  torch::Tensor valid;         // [T] bool; false = padding: routed nowhere and counted nowhere
+  torch::Tensor token_ids;     // [T] int64
+  torch::Tensor sequence_ids;  // [T] int64
+  torch::Tensor tags;          // [T] int64: domain, language, task or modality
+  bool training = false;
+  int64_t step = 0;
+  int64_t first_token = 0;            // index of row 0 among all tokens of the step, on all ranks
+  RandomStream random{0};             // the stream of this layer and step
+};
+
+// Token choice: each token names up to k experts (top-k, hash, random, balanced assignment; dense when k = E).
+struct TokenChoice {
+  torch::Tensor expert_ids;  // [T, k] int64; -1 = no expert
+  torch::Tensor weights;     // [T, k] float32; 0 where expert_ids is -1
+};
+
+// Expert choice: each expert names up to C tokens.
+struct ExpertChoice {
+  torch::Tensor token_ids;  // [E, C] int64; -1 = empty place
+  torch::Tensor weights;    // [E, C] float32
+};
+
+// Soft slots: every slot is a weighted mean of tokens, every token a weighted mean of slot outputs. S = E * slots/expert.
+struct SoftSlots {
+  torch::Tensor dispatch;  // [T, S] float32; columns sum to 1
+  torch::Tensor combine;   // [T, S] float32; rows sum to 1
+};
+
+// Expert mix: the parameters of the experts are averaged, once per group of tokens.
+struct ExpertMix {
+  torch::Tensor weights;   // [G, E] float32; rows sum to 1
+  torch::Tensor group_of;  // [T] int64
+};
+
+struct Scores {
+  torch::Tensor logits;  // [T, E] float32, before noise
+  torch::Tensor probs;   // [T, E] float32, what the normaliser made of them; undefined when the rule has none
+};
+
+// The decision of a gate. The four shapes are closed: they cover the field, and only MoELayer and plan_dispatch visit them.
+struct Routing {
+  std::variant<TokenChoice, ExpertChoice, SoftSlots, ExpertMix> choice;
+  Scores scores;
+};
+
+}  // namespace switchyard
