@@ -41,4 +41,11 @@ std::vector<@entry@> builtin_@kind@_entries() {
 }  // namespace @namespace@
 ")
   target_sources(${target} PRIVATE ${files} ${out})
+  # A folder compiles in units of eight files: libtorch's headers cost more than the plug-ins themselves.
+  set(index 0)
+  foreach(file IN LISTS files)
+    math(EXPR unit "${index} / 8")
+    set_source_files_properties(${file} PROPERTIES UNITY_GROUP ${kind}_${unit})
+    math(EXPR index "${index} + 1")
+  endforeach()
 endfunction()

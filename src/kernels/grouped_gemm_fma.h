@@ -1,0 +1,156 @@
+// Grouped product with vector FMA: packing and register tile, written once for AVX2 and AVX-512. Include it in one file
+// per instruction set; everything is in an unnamed namespace because each of those files is compiled with other flags.
+//
+// A vector policy V provides: Type, kWidth, kRows (tile height), zero, load, load_part (first n lanes, rest zero), store,
+// store_part, broadcast, fma, round_bf16, transpose (kWidth vectors in place).
+// The tile of C is V::kRows x 2 vectors, all of it in registers. A packed panel holds, for each contraction step, its
+// kRows rows or 2 * kWidth columns side by side, as float32 (rounded to bfloat16 values if so asked).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/grouped_gemm_block.h"
+
+namespace switchyard::kernels::gemm {
+namespace {
+
+template <class V, bool kRound>
+typename V::Type rounded(typename V::Type x) {
+  if constexpr (kRound)
+    return V::round_bf16(x);
+  else
+    return x;
+}
+
+// Source rows run along k: transpose squares of kWidth x kWidth. Stores are a whole vector wide, in ascending k, so that
+// what a store puts beyond its `step` columns is overwritten by the next one; `columns` <= kWidth of `step` are filled.
+template <class V, bool kRound>
+void pack_across(const float* x, int64_t ld, int64_t columns, int64_t k, float* out, int64_t step) {
+  constexpr int kW = V::kWidth;
+  for (int64_t p = 0; p < k; p += kW) {
+    const int64_t depth = k - p < kW ? k - p : kW;
+    typename V::Type square[kW];
+    for (int i = 0; i < kW; ++i)
+      square[i] = i >= columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
+    V::transpose(square);
+    for (int i = 0; i < depth; ++i) V::store(out + (p + i) * step, rounded<V, kRound>(square[i]));
+  }
+}
+
+// Source rows run along the panel: copy.
+template <class V, bool kRound>
+void pack_along(const float* x, int64_t ld, int64_t columns, int64_t k, float* out, int64_t step) {
+  if (columns == V::kWidth) {
+    for (int64_t p = 0; p < k; ++p) V::store(out + p * step, rounded<V, kRound>(V::load(x + p * ld)));
+  } else {
+    for (int64_t p = 0; p < k; ++p) V::store(out + p * step, rounded<V, kRound>(V::load_part(x + p * ld, columns)));
+  }
+}
+
+template <class V, bool kRound, int kPanel>
+void pack(const Operand& x, const Piece& s, void* out) noexcept {
+  auto* to = static_cast<float*>(out);
+  const int64_t k = s.k1 - s.k0;
+  for (int64_t panel = s.o0; panel < s.o1; panel += kPanel, to += kPanel * k) {
+    const int64_t filled = s.o1 - panel < kPanel ? s.o1 - panel : kPanel;
+    for (int64_t first = 0; first < kPanel; first += V::kWidth) {
+      const int64_t room = kPanel - first < V::kWidth ? kPanel - first : V::kWidth;
+      const int64_t left = filled - first < 0 ? 0 : filled - first;
+      const int64_t columns = left < room ? left : room;
+      if (x.along_k)
+        pack_across<V, kRound>(x.data + (panel + first) * x.ld + s.k0, x.ld, columns, k, to + first, kPanel);
+      else
+        pack_along<V, kRound>(x.data + s.k0 * x.ld + panel + first, x.ld, columns, k, to + first, kPanel);
+    }
+  }
+}
+
+struct TileArguments {
+  const float* a;
+  const float* b;
+  int64_t k;
+  float* c;
+  int64_t ldc;
+  bool add;
+  int64_t tail;  // lanes of the last vector that exist in C
+};
+
+// C[kTileRows, (kVectors - 1) * kWidth + tail] (+)= a * b
+template <class V, int kTileRows, int kVectors>
+void tile(const TileArguments& t) {
+  constexpr int kW = V::kWidth;
+  constexpr int kAStep = V::kRows, kBStep = 2 * kW;
+  typename V::Type sum[kTileRows][kVectors];
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      const float* c = t.c + r * t.ldc + v * kW;
+      sum[r][v] = !t.add ? V::zero() : v + 1 < kVectors || t.tail == kW ? V::load(c) : V::load_part(c, t.tail);
+    }
+  const float* a = t.a;
+  const float* b = t.b;
+  for (int64_t p = 0; p < t.k; ++p, a += kAStep, b += kBStep) {
+    typename V::Type right[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) right[v] = V::load(b + v * kW);
+#pragma GCC unroll 16
+    for (int r = 0; r < kTileRows; ++r) {
+      const auto left = V::broadcast(a + r);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = V::fma(left, right[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) {
+      float* c = t.c + r * t.ldc + v * kW;
+      if (v + 1 < kVectors || t.tail == kW)
+        V::store(c, sum[r][v]);
+      else
+        V::store_part(c, t.tail, sum[r][v]);
+    }
+}
+
+// Tiles shorter than kRows: the same chain of operations per element, chosen at run time.
+template <class V, int kVectors, int kTileRows = V::kRows>
+void tile_of_height(int64_t rows, const TileArguments& t) {
+  if constexpr (kTileRows == 1) {
+    tile<V, 1, kVectors>(t);
+  } else {
+    if (rows == kTileRows)
+      tile<V, kTileRows, kVectors>(t);
+    else
+      tile_of_height<V, kVectors, kTileRows - 1>(rows, t);
+  }
+}
+
+template <class V>
+void multiply(const PackedProduct& p) noexcept {
+  constexpr int64_t kCols = 2 * V::kWidth;
+  for (int64_t col = 0; col < p.cols; col += kCols) {
+    const auto* b = reinterpret_cast<const float*>(static_cast<const char*>(p.b) + col / kCols * p.b_panel_bytes);
+    const int64_t width = p.cols - col < kCols ? p.cols - col : kCols;
+    const bool two = width > V::kWidth;
+    TileArguments t{nullptr, b, p.k, nullptr, p.ldc, p.add, two ? width - V::kWidth : width};
+    for (int64_t row = 0; row < p.rows; row += V::kRows) {
+      t.a = static_cast<const float*>(p.a) + row * p.k;
+      t.c = p.c + row * p.ldc + col;
+      const int64_t height = p.rows - row < V::kRows ? p.rows - row : V::kRows;
+      if (two)
+        tile_of_height<V, 2>(height, t);
+      else
+        tile_of_height<V, 1>(height, t);
+    }
+  }
+}
+
+template <class V, bool kRound>
+constexpr BlockKernel fma_kernel() {
+  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256, .block_rows = 16 * V::kRows,
+          .pack_a = pack<V, kRound, V::kRows>, .pack_b = pack<V, kRound, 2 * V::kWidth>, .multiply = multiply<V>};
+}
+
+}  // namespace
+}  // namespace switchyard::kernels::gemm

@@ -1,0 +1,178 @@
+// Vectors of float as wide as the instruction set that the including file is compiled for: 16 lanes with AVX-512, 8 with
+// AVX2, else 4. Built on the vector extensions of GCC and Clang; intrinsics only where those say too little.
+// To be included by .inl files alone (see per_isa.h): all names live in an unnamed namespace inside SW_ISA.
+#pragma once
+
+#ifndef SW_ISA
+#error "simd.h is for .inl files: define SW_ISA first (kernels/per_isa.h)"
+#endif
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include <cstdint>
+
+namespace switchyard::kernels::SW_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4)));
+typedef float FloatsAnywhere __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+typedef int32_t IntsAnywhere __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+inline Floats load(const float* p) { return *reinterpret_cast<const FloatsAnywhere*>(p); }
+inline void store(float* p, Floats x) { *reinterpret_cast<FloatsAnywhere*>(p) = x; }
+inline Ints load_ints(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
+inline Floats splat(float x) { return Floats{} + x; }
+inline Ints splat_int(int32_t x) { return Ints{} + x; }
+inline Ints bits_of(Floats x) { return reinterpret_cast<Ints>(x); }
+inline Floats from_bits(Ints x) { return reinterpret_cast<Floats>(x); }
+inline Floats select(Ints mask, Floats yes, Floats no) { return mask ? yes : no; }
+
+// 0, 1, ... kLanes - 1
+inline Ints lane_index() {
+  Ints index;
+  for (int lane = 0; lane < kLanes; ++lane) index[lane] = lane;
+  return index;
+}
+
+// The first n < kLanes elements at p; the other lanes are zero, and their memory is not touched.
+inline Floats load_first(const float* p, int64_t n) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_maskload_ps(p, (__m256i)(lane_index() < static_cast<int32_t>(n)));
+#else
+  Floats x{};
+  for (int64_t lane = 0; lane < n; ++lane) x[lane] = p[lane];
+  return x;
+#endif
+}
+
+inline void store_first(float* p, Floats x, int64_t n) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)x);
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, (__m256i)(lane_index() < static_cast<int32_t>(n)), (__m256)x);
+#else
+  for (int64_t lane = 0; lane < n; ++lane) p[lane] = x[lane];
+#endif
+}
+
+// max(x, y) and min(x, y); where either is NaN the result is y.
+inline Floats max(Floats x, Floats y) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_max_ps((__m512)x, (__m512)y);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)x, (__m256)y);
+#else
+  return x > y ? x : y;
+#endif
+}
+
+inline Floats min(Floats x, Floats y) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_min_ps((__m512)x, (__m512)y);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_min_ps((__m256)x, (__m256)y);
+#else
+  return x < y ? x : y;
+#endif
+}
+
+inline Floats abs(Floats x) { return from_bits(bits_of(x) & 0x7fffffff); }
+
+inline Floats sqrt(Floats x) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+  return (Floats)_mm_sqrt_ps((__m128)x);
+#else
+  for (int lane = 0; lane < kLanes; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
+  return x;
+#endif
+}
+
+// Sum and maximum over the lanes, by halves.
+inline float sum_lanes(Floats x) {
+  float lane[kLanes];
+  store(lane, x);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  return lane[0];
+}
+
+inline float max_lanes(Floats x) {
+  float best = x[0];
+  for (int lane = 1; lane < kLanes; ++lane) best = x[lane] > best ? x[lane] : best;
+  return best;
+}
+
+// Lanes of a and b in turn, from their lower and from their upper halves.
+#if defined(__AVX512F__)
+inline Floats interleave_low(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Floats interleave_high(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif defined(__AVX2__)
+inline Floats interleave_low(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+inline Floats interleave_high(Floats a, Floats b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
+#else
+inline Floats interleave_low(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+inline Floats interleave_high(Floats a, Floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
+// x[i][j] becomes x[j][i]. One round of interleaving row i with row i + kLanes/2 rotates the bits of (i, j) by one place;
+// log2(kLanes) rounds exchange i and j.
+inline void transpose(Floats (&x)[kLanes]) {
+#pragma GCC unroll 4
+  for (int width = kLanes; width > 1; width /= 2) {
+    Floats y[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      y[2 * i] = interleave_low(x[i], x[i + kLanes / 2]);
+      y[2 * i + 1] = interleave_high(x[i], x[i + kLanes / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
+  }
+}
+
+// 2^n for whole n in -126 .. 127, given as the integer itself.
+inline Floats power_of_two(Ints n) { return from_bits((n + 127) << 23); }
+
+// Nearest whole number for |x| < 2^22, ties to even: the sum has no room for a fraction.
+inline Floats round_small(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
+
+// 2^x for x <= 127; relative error below 2e-7. Results under 2^-125 are 0, NaN stays NaN.
+inline Floats exp2_fast(Floats x) {
+  const Floats at_least = max(splat(-126.0f), x);
+  const Floats biased = at_least + (12582912.0f + 127.0f);  // its low bits hold the rounded integer + 127
+  const Floats r = at_least - (biased - (12582912.0f + 127.0f));
+  // Interpolates 2^r on [-1/2, 1/2] at Chebyshev points; p(0) = 1 exactly, so that whole powers are exact.
+  Floats p = splat(1.5453163e-4f);
+  p = p * r + 1.3390863e-3f;
+  p = p * r + 9.6180826e-3f;
+  p = p * r + 5.5503571e-2f;
+  p = p * r + 2.4022651e-1f;
+  p = p * r + 6.9314719e-1f;
+  p = p * r + 1.0f;
+  const Floats scaled = p * from_bits(bits_of(biased) << 23);
+  return select(x < -125.0f, Floats{}, scaled);
+}
+
+}  // namespace
+}  // namespace switchyard::kernels::SW_ISA

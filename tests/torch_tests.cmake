@@ -1,0 +1,12 @@
+function(sw_torch_tests folder)
+  sw_tests(${folder} LIBS switchyard ${ARGN})
+  string(REPLACE "/" "_" name ${folder})
+  if(TARGET ${name}_tests)
+    target_precompile_headers(${name}_tests REUSE_FROM switchyard)
+    set_target_properties(${name}_tests PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8 POSITION_INDEPENDENT_CODE ON)
+  endif()
+endfunction()
+
+foreach(folder core gates losses capacity experts dispatch comm layer models infer eval steps cli)
+  sw_torch_tests(${folder})
+endforeach()
