@@ -1,0 +1,25 @@
+// w = p[chosen]: the probabilities as they are (softmax, then top-k). The sum stays below 1, and every logit gets gradient
+// through the denominator of the softmax (arXiv:2101.03961, OLMoE arXiv:2409.02060).
+#include "switchyard/gate.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard::gates {
+namespace {
+
+class Raw final : public Weigher {
+ public:
+  struct Options {
+    template <class V> void fields(V&&) {}
+  };
+  Raw(const Options&, const GateShape&) {}
+  torch::Tensor weigh(const torch::Tensor&, const torch::Tensor& probs, const torch::Tensor& ids) override {
+    return probs.gather(1, ids.clamp_min(0)) * (ids >= 0).to(probs.scalar_type());
+  }
+};
+
+}  // namespace
+
+WeighEntry weigh_raw() { return plug_in<Raw, WeighEntry>("raw", "arXiv:2101.03961", "probabilities of the chosen as they are"); }
+
+}  // namespace switchyard::gates

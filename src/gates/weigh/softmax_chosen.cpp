@@ -1,0 +1,32 @@
+// w = softmax over the chosen logits (top-k, then softmax: arXiv:1701.06538 equations 3 to 5). The same numbers as
+// `renormalise` after a softmax, without forming the probabilities of the others; also right after another normaliser.
+#include "switchyard/gate.h"
+
+#include <ATen/ATen.h>
+
+#include <limits>
+
+namespace switchyard::gates {
+namespace {
+
+class SoftmaxChosen final : public Weigher {
+ public:
+  struct Options {
+    template <class V> void fields(V&&) {}
+  };
+  SoftmaxChosen(const Options&, const GateShape&) {}
+  torch::Tensor weigh(const torch::Tensor& logits, const torch::Tensor&, const torch::Tensor& ids) override {
+    const auto none = ids < 0;
+    const auto z = logits.gather(1, ids.clamp_min(0)).masked_fill(none, -std::numeric_limits<float>::infinity());
+    return at::softmax(z, -1).masked_fill(none, 0);  // a row of nobody: NaN from the softmax, replaced by 0
+  }
+  bool constant_for_one() const override { return true; }
+};
+
+}  // namespace
+
+WeighEntry weigh_softmax_chosen() {
+  return plug_in<SoftmaxChosen, WeighEntry>("softmax_chosen", "arXiv:1701.06538", "softmax over the chosen logits");
+}
+
+}  // namespace switchyard::gates
