@@ -103,7 +103,7 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
     if (key == "__metadata__") {
       const JsonAt metadata(value, name + ": __metadata__");
       for (const auto& [meta_key, meta_value] : metadata.as_object())
-        header.metadata[meta_key] = metadata.at(meta_key.c_str()).as_string();
+        header.metadata[meta_key] = JsonAt(meta_value, fmt::format("{}.{}", metadata.where(), meta_key)).as_string();
     } else {
       header.entries.push_back(read_entry(key, JsonAt(value, fmt::format("{}: tensor '{}'", name, key)), data));
     }

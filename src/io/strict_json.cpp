@@ -45,13 +45,13 @@ json parse_strict_json(std::string_view text, const std::string& name) {
   }
 }
 
-bool JsonAt::has(const char* key) const {
+bool JsonAt::has(std::string_view key) const {
   const auto& object = as_object();
   const auto found = object.find(key);
   return found != object.end() && !found->second.is_null();
 }
 
-JsonAt JsonAt::at(const char* key) const {
+JsonAt JsonAt::at(std::string_view key) const {
   const auto& object = as_object();
   const auto found = object.find(key);
   if (found == object.end()) fail(ErrorKind::checkpoint, "{}: key '{}' is missing", where_, key);
@@ -86,9 +86,9 @@ const json::object_t& JsonAt::as_object() const {
   return value_->get_ref<const json::object_t&>();
 }
 
-bool JsonAt::get_bool(const char* key, bool otherwise) const { return has(key) ? at(key).as_bool() : otherwise; }
+bool JsonAt::get_bool(std::string_view key, bool otherwise) const { return has(key) ? at(key).as_bool() : otherwise; }
 
-std::string JsonAt::get_string(const char* key, const std::string& otherwise) const {
+std::string JsonAt::get_string(std::string_view key, const std::string& otherwise) const {
   return has(key) ? at(key).as_string() : otherwise;
 }
 

@@ -24,8 +24,8 @@ class JsonAt {
   [[nodiscard]] const std::string& where() const noexcept { return where_; }
 
   // Missing and null are the same for has() and get(); at() wants a value.
-  [[nodiscard]] bool has(const char* key) const;
-  [[nodiscard]] JsonAt at(const char* key) const;
+  [[nodiscard]] bool has(std::string_view key) const;
+  [[nodiscard]] JsonAt at(std::string_view key) const;
   [[nodiscard]] JsonAt item(size_t index) const;  // of an array; index < size()
   [[nodiscard]] size_t size() const;              // of an array
 
@@ -34,8 +34,8 @@ class JsonAt {
   [[nodiscard]] bool as_bool() const;
   [[nodiscard]] const nlohmann::json::object_t& as_object() const;
 
-  [[nodiscard]] bool get_bool(const char* key, bool otherwise) const;
-  [[nodiscard]] std::string get_string(const char* key, const std::string& otherwise) const;
+  [[nodiscard]] bool get_bool(std::string_view key, bool otherwise) const;
+  [[nodiscard]] std::string get_string(std::string_view key, const std::string& otherwise) const;
 
   // Error{checkpoint} "where: expected ..., found ...".
   [[noreturn]] void wrong(std::string_view expected) const;
