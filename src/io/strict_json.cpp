@@ -32,6 +32,9 @@ class Watch {
 }  // namespace
 
 json parse_strict_json(std::string_view text, const std::string& name) {
+  // The parser takes a zero byte for the end of the text and would ignore the rest.
+  if (const size_t zero = text.find('\0'); zero != text.npos)
+    fail(ErrorKind::checkpoint, "{}: not valid JSON: zero byte at position {}", name, zero);
   Watch watch(name);
   try {
     return json::parse(text.begin(), text.end(),
