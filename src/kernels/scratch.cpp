@@ -1,30 +1,34 @@
 #include "kernels/scratch.h"
 
-#include <sys/mman.h>
-
-#include <cstdlib>
+#include <memory>
 #include <new>
 
 namespace switchyard::kernels {
-
 namespace {
-constexpr size_t kHugePage = size_t{2} << 20;
-}
 
-Scratch::~Scratch() { std::free(data_); }
+constexpr std::align_val_t kAlignment{64};
 
-char* Scratch::reserve(size_t bytes) {
-  if (bytes <= size_) return data_;
-  const bool huge = bytes >= kHugePage;
-  const size_t unit = huge ? kHugePage : 4096;
-  const size_t rounded = (bytes + unit - 1) / unit * unit;
-  void* fresh = std::aligned_alloc(unit, rounded);
-  if (!fresh) throw std::bad_alloc();
-  if (huge) madvise(fresh, rounded, MADV_HUGEPAGE);  // advice only: fewer TLB misses if the system agrees
-  std::free(data_);
-  data_ = static_cast<char*>(fresh);
-  size_ = rounded;
-  return data_;
+struct Free {
+  void operator()(float* block) const noexcept { ::operator delete(block, kAlignment); }
+};
+
+struct Block {
+  std::unique_ptr<float, Free> data;
+  int64_t floats = 0;
+};
+
+thread_local Block blocks[2];
+
+}  // namespace
+
+float* thread_scratch(ScratchUse use, int64_t floats) noexcept {
+  Block& block = blocks[static_cast<int>(use)];
+  if (floats > block.floats) {
+    block.data.reset();
+    block.data.reset(static_cast<float*>(::operator new(static_cast<size_t>(floats) * sizeof(float), kAlignment)));
+    block.floats = floats;
+  }
+  return block.data.get();
 }
 
 }  // namespace switchyard::kernels

@@ -8,7 +8,12 @@
 #endif
 
 #if defined(__SSE2__)
+#pragma GCC diagnostic push
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns about the undefined operand of its own intrinsics
+#endif
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 #include <cstdint>
@@ -172,6 +177,21 @@ inline Floats exp2_fast(Floats x) {
   p = p * r + 1.0f;
   const Floats scaled = p * from_bits(bits_of(biased) << 23);
   return select(x < -125.0f, Floats{}, scaled);
+}
+
+// log2(x) for positive normal x, absolute error below 2e-7 * max(1, |log2 x|); NaN for NaN and infinity.
+inline Floats log2_fast(Floats x) {
+  // x = 2^e m with m in [sqrt(1/2), sqrt(2)):  log2 m = 2 atanh(s) / ln 2,  s = (m - 1) / (m + 1),  |s| < 0.172
+  const Ints shifted = bits_of(x) - 0x3f3504f3;  // bits of sqrt(1/2)
+  const Floats m = from_bits((shifted & 0x007fffff) + 0x3f3504f3);
+  const Floats e = __builtin_convertvector(shifted >> 23, Floats);
+  const Floats s = (m - 1.0f) / (m + 1.0f), s2 = s * s;
+  Floats p = splat(2.8853901f / 9);
+  p = p * s2 + 2.8853901f / 7;
+  p = p * s2 + 2.8853901f / 5;
+  p = p * s2 + 2.8853901f / 3;
+  p = p * s2 + 2.8853901f;
+  return p * s + e + (x - x);
 }
 
 }  // namespace
