@@ -3,6 +3,9 @@
 set(SW_ISA_FLAGS_scalar "")
 set(SW_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(SW_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  list(APPEND SW_ISA_FLAGS_avx512 -Wno-maybe-uninitialized)  # false alarms from the compiler's own avx512fintrin.h
+endif()
 set(SW_ISA_FLAGS_amx ${SW_ISA_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
 
 function(sw_isa_flags)

@@ -39,13 +39,12 @@ struct Avx2 {
     for (int j = 0; j < 8; ++j) row[j] = t[j];
   }
 
+  using Bits = uint32_t __attribute__((vector_size(32)));
   static Type round_bf16(Type x) {
-    const __m256i bits = _mm256_castps_si256(x), upper = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256 up = _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))));
-    const __m256 quiet = _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x00400000)));
-    const __m256 kept = _mm256_blendv_ps(up, quiet, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-    return _mm256_and_ps(kept, _mm256_castsi256_ps(upper));
+    const Bits bits = reinterpret_cast<Bits>(x);
+    const Bits up = bits + (bits >> 16 & 1) + 0x7fff;
+    const Bits kept = x == x ? up : bits | 0x00400000;  // keep NaN when its payload is cut off
+    return reinterpret_cast<Type>(kept & 0xffff0000);
   }
 };
 

@@ -20,13 +20,13 @@ struct Avx512 {
   static Type fma(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
   static void transpose(Type (&square)[16]) { transpose_16x16(square); }
 
+  // Vector operators of the compiler: GCC 12 warns about its own unmasked shift intrinsic.
+  using Bits = uint32_t __attribute__((vector_size(64)));
   static Type round_bf16(Type x) {
-    const __m512i bits = _mm512_castps_si512(x), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-    const __m512i kept = _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x00400000));
-    return _mm512_castsi512_ps(_mm512_and_si512(kept, upper));
+    const Bits bits = reinterpret_cast<Bits>(x);
+    const Bits up = bits + (bits >> 16 & 1) + 0x7fff;
+    const Bits kept = x == x ? up : bits | 0x00400000;  // keep NaN when its payload is cut off
+    return reinterpret_cast<Type>(kept & 0xffff0000);
   }
 };
 

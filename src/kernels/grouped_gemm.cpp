@@ -1,0 +1,106 @@
+#include "kernels/grouped_gemm.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/grouped_gemm_block.h"
+#include "kernels/grouped_gemm_plan.h"
+#include "kernels/grouped_gemm_scratch.h"
+#include "kernels/isa.h"
+
+namespace switchyard::kernels {
+namespace gemm {
+namespace {
+
+constexpr int64_t kLeastParallelWork = 1 << 16;  // multiply-adds; below, one thread is as fast as waking the others
+
+const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
+  const bool bf16 = compute == GemmCompute::bfloat16;
+  switch (isa) {
+    case Isa::amx: return bf16 ? kAmxBf16 : kAvx512F32;
+    case Isa::avx512: return bf16 ? kAvx512Bf16 : kAvx512F32;
+    case Isa::avx2: return bf16 ? kAvx2Bf16 : kAvx2F32;
+    case Isa::scalar: break;
+  }
+  return bf16 ? kScalarBf16 : kScalarF32;
+}
+
+int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+int64_t packed_size(const BlockKernel& kernel, int64_t panels_width, int64_t depth) {
+  return panels_width * round_up(depth, kernel.k_step) * kernel.element_bytes;
+}
+
+// Private memory of a thread: a packed piece of A, then a packed panel of B.
+int64_t piece_a_bytes(const BlockKernel& kernel) {
+  return round_up(packed_size(kernel, kernel.block_rows, kernel.k_chunk) + kPackSlack, 4096);
+}
+int64_t thread_bytes(const BlockKernel& kernel) {
+  return piece_a_bytes(kernel) + round_up(packed_size(kernel, kernel.nr, kernel.k_chunk) + kPackSlack, 4096);
+}
+
+void zero_block(const Problem& p, const BlockItem& item) {
+  for (int64_t row = item.m0; row < item.m1; ++row)
+    std::memset(p.c + row * p.cols + item.n0, 0, sizeof(float) * static_cast<size_t>(item.n1 - item.n0));
+}
+
+// One block of C: k_chunk steps of the contraction at a time, in ascending order.
+void compute_block(const BlockKernel& kernel, const Problem& p, const BlockItem& item, bool accumulate, const char* packed,
+                   char* own) {
+  if (p.depth == 0) return zero_block(p, item);
+  char* own_b = own + piece_a_bytes(kernel);
+  for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
+    const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
+    kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);
+    PackedProduct product{.a = own, .b = nullptr, .b_panel_bytes = packed_size(kernel, kernel.nr, p.depth),
+                          .rows = item.m1 - item.m0, .cols = item.n1 - item.n0, .k = k1 - k0,
+                          .c = p.c + item.m0 * p.cols + item.n0, .ldc = p.cols, .add = accumulate || k0 > 0};
+    if (item.offset != kUnpacked) {
+      product.b = packed + item.offset + packed_size(kernel, kernel.nr, k0);
+      kernel.multiply(product);
+      continue;
+    }
+    product.b = own_b;
+    for (int64_t n = item.n0; n < item.n1; n += kernel.nr, product.c += kernel.nr) {
+      product.cols = std::min(kernel.nr, item.n1 - n);
+      kernel.pack_b(p.b, {n, n + product.cols, k0, k1}, own_b);
+      kernel.multiply(product);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gemm
+
+void grouped_gemm(const GroupedGemm& g) {
+  using namespace gemm;
+  thread_local Plan plan;
+  thread_local GemmScratch scratch;
+  const BlockKernel& kernel = kernel_for(selected_isa(), g.compute);
+  int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  plan.build(g, kernel, threads);
+  if (plan.work < kLeastParallelWork) threads = 1;
+
+  const int64_t area = round_up(plan.packed_bytes + kPackSlack, 4096);
+  char* const packed = scratch.reserve(static_cast<size_t>(area + threads * thread_bytes(kernel)));
+  const Plan& p = plan;  // thread_local names would mean another object inside the region
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    char* const own = packed + area + omp_get_thread_num() * thread_bytes(kernel);
+    for (const Round& round : p.rounds) {
+#pragma omp for schedule(dynamic, 1)
+      for (size_t i = round.packs_begin; i < round.packs_end; ++i) {
+        const PackItem& item = p.packs[i];
+        const Problem problem = problem_of(g, item.expert);
+        kernel.pack_b(problem.b, {item.n0, item.n1, 0, problem.depth}, packed + item.offset);
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (size_t i = round.blocks_begin; i < round.blocks_end; ++i)
+        compute_block(kernel, problem_of(g, p.blocks[i].expert), p.blocks[i], g.accumulate, packed, own);
+    }
+  }
+}
+
+}  // namespace switchyard::kernels

@@ -1,0 +1,190 @@
+// Grouped product with AMX tiles: bfloat16 operands, float32 sums; 32 x 32 of C in four tiles.
+//
+// A tile of A is 16 rows of 32 contraction steps, a tile of B is 16 pairs of contraction steps for 16 columns: row j holds,
+// column by column, steps 2j and 2j + 1. Both are 1 KiB. A packed panel is 32 rows or columns: for each 32 steps two tiles.
+//
+// Tile instructions are inline assembly with a memory clobber: GCC 12 declares neither that its tile loads read memory nor
+// that its ldtilecfg reads all 64 bytes. Each operand tile is zeroed after its last use, which costs nothing and nearly
+// doubles the rate while the other hyperthread of the core is busy (presumably spare tile registers are shared).
+#include <immintrin.h>
+
+#include "kernels/grouped_gemm_block.h"
+#include "kernels/transpose_avx512.h"
+
+namespace switchyard::kernels::gemm {
+namespace {
+
+constexpr int64_t kSide = 16;                   // rows of a tile, columns of a tile of C
+constexpr int64_t kSteps = 32;                  // contraction steps in a tile
+constexpr int64_t kTileBytes = 1024;
+constexpr int64_t kPanel = 2 * kSide;
+
+#define SW_TILE_LOAD(tile, base, stride) \
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(base), "r"(static_cast<int64_t>(stride)) : "memory")
+#define SW_TILE_STORE(tile, base, stride) \
+  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(base), "r"(static_cast<int64_t>(stride)) : "memory")
+#define SW_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::: "memory")
+#define SW_TILE_PRODUCT(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+static_assert(sizeof(TileConfig) == 64);
+
+__mmask16 first(int64_t n) { return n >= kSide ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1); }
+
+__m512i to_bf16(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
+
+// v[o]: the 32 steps of row or column o of a tile; `filled` of 16 exist and `depth` of 32 steps.
+void load_along_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
+#pragma GCC unroll 16
+  for (int o = 0; o < kSide; ++o) {
+    const __mmask16 exists = o < filled ? 0xffff : 0;
+    const float* row = x + o * ld;
+    const __m512 low = _mm512_maskz_loadu_ps(first(depth) & exists, row);
+    const __m512 high = _mm512_maskz_loadu_ps(first(depth - kSide) & exists, row + kSide);
+    v[o] = _mm512_castsi512_ps(to_bf16(low, high));
+  }
+}
+
+// v[j]: steps 2j and 2j + 1 of the 16 rows or columns of a tile, in pairs.
+void load_across_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
+  const __m512i in_pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+                                            23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __mmask16 exists = first(filled);
+#pragma GCC unroll 16
+  for (int j = 0; j < kSide; ++j) {
+    const float* step = x + 2 * j * ld;
+    const __m512 even = _mm512_maskz_loadu_ps(2 * j < depth ? exists : 0, step);
+    const __m512 odd = _mm512_maskz_loadu_ps(2 * j + 1 < depth ? exists : 0, step + ld);
+    v[j] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(in_pairs, to_bf16(even, odd)));
+  }
+}
+
+template <bool kPairsInRows>  // the layout of B; false: that of A
+void pack(const Operand& x, const Piece& s, void* out) noexcept {
+  auto* to = static_cast<char*>(out);
+  for (int64_t panel = s.o0; panel < s.o1; panel += kPanel)
+    for (int64_t p = s.k0; p < s.k1; p += kSteps)
+      for (int64_t o = panel; o < panel + kPanel; o += kSide, to += kTileBytes) {
+        __m512 v[16];
+        if (x.along_k)
+          load_along_k(x.data + o * x.ld + p, x.ld, s.o1 - o, s.k1 - p, v);
+        else
+          load_across_k(x.data + p * x.ld + o, x.ld, s.o1 - o, s.k1 - p, v);
+        if (x.along_k == kPairsInRows) transpose_16x16(v);
+#pragma GCC unroll 16
+        for (int i = 0; i < kSide; ++i) _mm512_store_ps(to + i * 64, v[i]);
+      }
+}
+
+// One tile of C: used in place if all of it exists, else through a buffer.
+class TileOfC {
+ public:
+  TileOfC(float* c, int64_t ldc, int64_t rows, int64_t cols) : c_(c), ldc_(ldc), rows_(rows < kSide ? rows : kSide), cols_(cols) {}
+
+  bool whole() const { return rows_ == kSide && cols_ >= kSide; }
+  float* base() { return whole() ? c_ : buffer_; }
+  int64_t stride() const { return 4 * (whole() ? ldc_ : kSide); }
+  void before_load() {
+    if (whole()) return;
+    for (int64_t r = 0; r < rows_; ++r)
+      _mm512_store_ps(buffer_ + r * kSide, _mm512_maskz_loadu_ps(first(cols_), c_ + r * ldc_));
+  }
+  void after_store() const {
+    if (whole()) return;
+    for (int64_t r = 0; r < rows_; ++r)
+      _mm512_mask_storeu_ps(c_ + r * ldc_, first(cols_), _mm512_load_ps(buffer_ + r * kSide));
+  }
+
+ private:
+  float* c_;
+  int64_t ldc_, rows_, cols_;
+  alignas(64) float buffer_[kSide * kSide];
+};
+
+#define SW_START_SUM(tile, t)                     \
+  do {                                            \
+    if (p.add) {                                  \
+      (t).before_load();                          \
+      SW_TILE_LOAD(tile, (t).base(), (t).stride()); \
+    } else {                                      \
+      SW_TILE_ZERO(tile);                         \
+    }                                             \
+  } while (false)
+#define SW_STORE_SUM(tile, t)                      \
+  do {                                             \
+    SW_TILE_STORE(tile, (t).base(), (t).stride()); \
+    (t).after_store();                             \
+  } while (false)
+
+// A panel of A times a panel of B; kRowTiles and kColTiles say which of the four tiles of C exist.
+template <int kRowTiles, int kColTiles>
+void panel_product(const PackedProduct& p, const char* a, const char* b, int64_t row, int64_t col) {
+  float* c = p.c + row * p.ldc + col;
+  const int64_t rows = p.rows - row, cols = p.cols - col;
+  TileOfC c00(c, p.ldc, rows, cols), c01(c + kSide, p.ldc, rows, cols - kSide);
+  TileOfC c10(c + kSide * p.ldc, p.ldc, rows - kSide, cols), c11(c + kSide * p.ldc + kSide, p.ldc, rows - kSide, cols - kSide);
+  SW_START_SUM(0, c00);
+  if constexpr (kColTiles == 2) SW_START_SUM(1, c01);
+  if constexpr (kRowTiles == 2) SW_START_SUM(2, c10);
+  if constexpr (kRowTiles == 2 && kColTiles == 2) SW_START_SUM(3, c11);
+
+  for (int64_t k = 0; k < p.k; k += kSteps, a += 2 * kTileBytes, b += 2 * kTileBytes) {
+    SW_TILE_LOAD(4, a, 64);
+    SW_TILE_LOAD(6, b, 64);
+    SW_TILE_PRODUCT(0, 4, 6);
+    if constexpr (kColTiles == 2) {
+      SW_TILE_LOAD(7, b + kTileBytes, 64);
+      SW_TILE_PRODUCT(1, 4, 7);
+    }
+    SW_TILE_ZERO(4);
+    if constexpr (kRowTiles == 2) {
+      SW_TILE_LOAD(5, a + kTileBytes, 64);
+      SW_TILE_PRODUCT(2, 5, 6);
+    }
+    SW_TILE_ZERO(6);
+    if constexpr (kRowTiles == 2 && kColTiles == 2) SW_TILE_PRODUCT(3, 5, 7);
+    if constexpr (kRowTiles == 2) SW_TILE_ZERO(5);
+    if constexpr (kColTiles == 2) SW_TILE_ZERO(7);
+  }
+
+  SW_STORE_SUM(0, c00);
+  if constexpr (kColTiles == 2) SW_STORE_SUM(1, c01);
+  if constexpr (kRowTiles == 2) SW_STORE_SUM(2, c10);
+  if constexpr (kRowTiles == 2 && kColTiles == 2) SW_STORE_SUM(3, c11);
+}
+
+void multiply(const PackedProduct& p) noexcept {
+  static constexpr TileConfig config;  // other libraries in the process set their own
+  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+  const int64_t steps = (p.k + kSteps - 1) / kSteps * kSteps;
+  for (int64_t col = 0; col < p.cols; col += kPanel) {
+    const char* b = static_cast<const char*>(p.b) + col / kPanel * p.b_panel_bytes;
+    const bool two_cols = p.cols - col > kSide;
+    for (int64_t row = 0; row < p.rows; row += kPanel) {
+      const char* a = static_cast<const char*>(p.a) + row * steps * 2;
+      const bool two_rows = p.rows - row > kSide;
+      if (two_rows && two_cols)
+        panel_product<2, 2>(p, a, b, row, col);
+      else if (two_rows)
+        panel_product<2, 1>(p, a, b, row, col);
+      else if (two_cols)
+        panel_product<1, 2>(p, a, b, row, col);
+      else
+        panel_product<1, 1>(p, a, b, row, col);
+    }
+  }
+  __asm__ volatile("tilerelease");
+}
+
+}  // namespace
+
+const BlockKernel kAmxBf16 = {.mr = kPanel, .nr = kPanel, .k_step = kSteps, .element_bytes = 2, .k_chunk = 512,
+                              .block_rows = 256, .pack_a = pack<false>, .pack_b = pack<true>, .multiply = multiply};
+
+}  // namespace switchyard::kernels::gemm

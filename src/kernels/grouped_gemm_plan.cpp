@@ -1,0 +1,106 @@
+#include "kernels/grouped_gemm_plan.h"
+
+#include <algorithm>
+
+namespace switchyard::kernels::gemm {
+namespace {
+
+constexpr int64_t kFewRows = 32;                   // up to here an expert's B is packed by its user, piece by piece
+constexpr int64_t kPackingArea = int64_t{32} << 20;
+constexpr int64_t kPackElements = 64 << 10;        // elements of B in a pack item
+constexpr int64_t kLeastBlockWork = 1 << 19;       // multiply-adds; below, hand-out costs more than imbalance
+constexpr int64_t kLeastBlockRows = 48;
+constexpr int64_t kBlocksPerThread = 4;
+
+int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
+
+// The size of equal pieces, a multiple of `unit`, of which no one is larger than `wanted` (itself at least a unit).
+int64_t even_piece(int64_t total, int64_t wanted, int64_t unit) {
+  const int64_t pieces = (total + wanted - 1) / wanted;
+  return round_up((total + pieces - 1) / pieces, unit);
+}
+
+}  // namespace
+
+Problem problem_of(const GroupedGemm& g, int64_t e) {
+  const int64_t first = g.offsets[e], rows = g.offsets[e + 1] - first;
+  switch (g.form) {
+    case GemmForm::nt:
+      return {{g.a + first * g.k, g.k, true}, {g.b + e * g.n * g.k, g.k, true}, g.c + first * g.n, rows, g.n, g.k};
+    case GemmForm::nn:
+      return {{g.a + first * g.k, g.k, true}, {g.b + e * g.n * g.k, g.n, false}, g.c + first * g.n, rows, g.n, g.k};
+    case GemmForm::tn:
+      break;
+  }
+  return {{g.a + first * g.m, g.m, false}, {g.b + first * g.n, g.n, false}, g.c + e * g.m * g.n, g.m, g.n, rows};
+}
+
+void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
+  packs.clear();
+  blocks.clear();
+  rounds.clear();
+  packed_bytes = used_ = work = 0;
+  kernel_ = &kernel;
+  few_rows_ = g.form != GemmForm::tn;
+  const int64_t rows = g.experts > 0 ? g.offsets[g.experts] - g.offsets[0] : 0;
+  work = rows * g.n * (g.form == GemmForm::tn ? g.m : g.k);
+  block_work_ = std::max(work / (kBlocksPerThread * threads), kLeastBlockWork);
+  rounds.push_back({0, 0, 0, 0});
+  for (int64_t e = 0; e < g.experts; ++e) {
+    const Problem p = problem_of(g, e);
+    const bool nothing_to_add = p.depth == 0 && g.accumulate;
+    if (p.rows > 0 && p.cols > 0 && !nothing_to_add) add_expert(p, e);
+  }
+  close_round();
+}
+
+void Plan::add_expert(const Problem& p, int64_t expert) {
+  if (p.depth == 0 || (few_rows_ && p.rows <= kFewRows)) {
+    add_blocks(p, expert, 0, p.cols, kUnpacked);
+    return;
+  }
+  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
+  const int64_t fitting = std::max(kPackingArea / column_bytes / kernel_->nr * kernel_->nr, kernel_->nr);
+  const int64_t piece = even_piece(p.cols, fitting, kernel_->nr);
+  for (int64_t n0 = 0; n0 < p.cols; n0 += piece) {
+    const int64_t n1 = std::min(n0 + piece, p.cols);
+    const int64_t bytes = round_up(n1 - n0, kernel_->nr) * column_bytes;
+    if (used_ > 0 && used_ + bytes > kPackingArea) {
+      close_round();
+      rounds.push_back({packs.size(), packs.size(), blocks.size(), blocks.size()});
+      used_ = 0;
+    }
+    add_packs(p, expert, n0, n1);
+    add_blocks(p, expert, n0, n1, used_);
+    used_ += round_up(bytes, kPackSlack);
+    packed_bytes = std::max(packed_bytes, used_);
+  }
+}
+
+void Plan::add_packs(const Problem& p, int64_t expert, int64_t n0, int64_t n1) {
+  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
+  const int64_t piece = round_up(std::max(kPackElements / p.depth, int64_t{1}), kernel_->nr);
+  for (int64_t n = n0; n < n1; n += piece)
+    packs.push_back({expert, n, std::min(n + piece, n1), used_ + (n - n0) * column_bytes});
+}
+
+void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, int64_t offset) {
+  const int64_t cols = n1 - n0, depth = std::max(p.depth, int64_t{1});
+  const int64_t least = std::min(round_up(kLeastBlockRows, kernel_->mr), kernel_->block_rows);
+  const int64_t wanted = round_up(std::max(block_work_ / (cols * depth), int64_t{1}), kernel_->mr);
+  const int64_t rows = even_piece(p.rows, std::clamp(wanted, least, kernel_->block_rows), kernel_->mr);
+  const int64_t across = round_up(std::max(block_work_ / (rows * depth), int64_t{1}), kernel_->nr);
+  const int64_t columns = even_piece(cols, std::min(across, round_up(cols, kernel_->nr)), kernel_->nr);
+  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
+  for (int64_t m = 0; m < p.rows; m += rows)
+    for (int64_t n = n0; n < n1; n += columns)
+      blocks.push_back({expert, m, std::min(m + rows, p.rows), n, std::min(n + columns, n1),
+                        offset == kUnpacked ? kUnpacked : offset + (n - n0) * column_bytes});
+}
+
+void Plan::close_round() {
+  rounds.back().packs_end = packs.size();
+  rounds.back().blocks_end = blocks.size();
+}
+
+}  // namespace switchyard::kernels::gemm

@@ -1,0 +1,60 @@
+// Which piece of a grouped product is done when: the work items that threads take from a counter.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/grouped_gemm.h"
+#include "kernels/grouped_gemm_block.h"
+
+namespace switchyard::kernels::gemm {
+
+// The product of one expert, without its form: C [rows, cols] (+)= A [rows, depth] * B [depth, cols].
+struct Problem {
+  Operand a, b;
+  float* c;
+  int64_t rows, cols, depth;
+};
+[[nodiscard]] Problem problem_of(const GroupedGemm& g, int64_t expert);
+
+// Pack columns [n0, n1) of an expert's B, whole depth, into shared memory at `offset`.
+struct PackItem {
+  int64_t expert, n0, n1, offset;
+};
+
+// Compute a block of an expert's C. Columns from n0 on lie packed at `offset`; kUnpacked: pack them on the way.
+struct BlockItem {
+  int64_t expert, m0, m1, n0, n1, offset;
+};
+inline constexpr int64_t kUnpacked = -1;
+
+// Items of a round: all of `packs`, then (after a barrier) all of `blocks`. Rounds share one packing area.
+struct Round {
+  size_t packs_begin, packs_end, blocks_begin, blocks_end;
+};
+
+class Plan {
+ public:
+  // Vectors keep their capacity: planning a repeated call allocates nothing.
+  void build(const GroupedGemm& g, const BlockKernel& kernel, int threads);
+
+  std::vector<PackItem> packs;
+  std::vector<BlockItem> blocks;
+  std::vector<Round> rounds;
+  int64_t packed_bytes = 0;  // size of the packing area
+  int64_t work = 0;          // multiply-adds in all
+
+ private:
+  void add_expert(const Problem& p, int64_t expert);
+  void add_packs(const Problem& p, int64_t expert, int64_t n0, int64_t n1);
+  void add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, int64_t offset);
+  void close_round();
+
+  const BlockKernel* kernel_ = nullptr;
+  int64_t block_work_ = 0;  // multiply-adds that a block should have
+  int64_t used_ = 0;        // bytes of the packing area taken in this round
+  bool few_rows_ = false;   // experts with few rows exist in this form
+};
+
+}  // namespace switchyard::kernels::gemm
