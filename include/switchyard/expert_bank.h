@@ -14,7 +14,6 @@ struct BankShape {
   int64_t d_model = 0, d_expert = 0, num_experts = 1;
   int64_t first_expert = 0, num_local_experts = -1;  // -1: all of them
   int64_t layer = 0;
-  bool bias = false;
   double init_std = 0.02;       // N(0, init_std^2) for inner matrices
   double init_out_std = 0.02;   // the matrix that writes to the residual stream
   uint64_t seed = 0;            // parameters are drawn per expert from named streams: equal for any number of ranks

@@ -99,6 +99,11 @@ template <class T> ConfigNode write_any(const T& value) {
   }
 }
 
+// For plug-ins without options.
+struct NoOptions {
+  template <class V> void fields(V&&) {}
+};
+
 struct FieldHelp {
   std::string key, help;
   ConfigNode default_value;

@@ -12,6 +12,7 @@ namespace switchyard {
 // Where a gate stands. All that a block may need to size its parameters.
 struct GateShape {
   int64_t d_model = 0, num_experts = 0, layer = 0;
+  uint64_t seed = 0;  // initial weights are a pure function of (seed, layer)
 };
 
 class Gate : public torch::nn::Module {

@@ -4,7 +4,18 @@
 namespace switchyard {
 
 GateEntry gate_chain() {
-  return plug_in<ChainGate, GateEntry>("chain", "", "blocks in a chain: pool, score, noise, normalise, select, weigh");
+  auto entry = plug_in<ChainGate, GateEntry>("chain", "", "blocks in a chain: pool, score, noise, normalise, select, weigh");
+  entry.check = [](const ConfigNode& node, const std::string& path) {
+    ChainOptions o;
+    read_fields(o, node, path);
+    gates::poolers().check(o.pool, path + ".pool");
+    gates::scorers().check(o.score, path + ".score");
+    gates::noisers().check(o.noise, path + ".noise");
+    gates::normalisers().check(o.normalise, path + ".normalise");
+    gates::selectors().check(o.select, path + ".select");
+    gates::weighers().check(o.weigh, path + ".weigh");
+  };
+  return entry;
 }
 
 }  // namespace switchyard

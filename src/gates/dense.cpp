@@ -3,18 +3,10 @@
 #include "core/chain_gate.h"
 
 namespace switchyard {
-namespace {
-
-struct DenseOptions {
-  template <class V> void fields(V&&) {}
-};
-
-}  // namespace
-
 GateEntry gate_dense() {
   return {.name = "dense", .ref = "doi:10.1162/neco.1991.3.1.79", .summary = "every expert, weighted by the softmax",
           .options = {},
-          .check = [](const ConfigNode& node, const std::string& path) { DenseOptions o; read_fields(o, node, path); },
+          .check = [](const ConfigNode& node, const std::string& path) { NoOptions o; read_fields(o, node, path); },
           .make = [](const ConfigNode&, const GateShape& shape) -> std::shared_ptr<Gate> {
             ChainOptions chain;
             chain.select = "all";

@@ -5,9 +5,7 @@ namespace {
 
 class NoNoise final : public Noiser {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   NoNoise(const Options&, const GateShape&) {}
 };
 

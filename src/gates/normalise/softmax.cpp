@@ -8,9 +8,7 @@ namespace {
 
 class Softmax final : public Normaliser {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   Softmax(const Options&, const GateShape&) {}
   torch::Tensor normalise(const torch::Tensor& logits) override { return at::softmax(logits, -1); }
 };

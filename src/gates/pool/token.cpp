@@ -6,9 +6,7 @@ namespace {
 
 class TokenPool final : public Pooler {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   TokenPool(const Options&, const GateShape&) {}
   Pooled pool(const GateInput& input) override { return {input.hidden, {}}; }
 };

@@ -24,7 +24,7 @@ class LinearScore final : public Scorer {
 
   LinearScore(const Options& o, const GateShape& s) {
     auto w = torch::empty({s.num_experts, s.d_model});
-    RandomStream(static_cast<uint64_t>(s.layer), "router").fill_normal(w.data_ptr<float>(), w.numel());
+    RandomStream(s.seed).at("router", static_cast<uint64_t>(s.layer)).fill_normal(w.data_ptr<float>(), w.numel());
     weight_ = register_parameter("weight", w.clamp_(-2, 2).mul_(std::sqrt(o.init_scale / static_cast<double>(s.d_model))));
     if (o.bias) bias_ = register_parameter("bias", torch::zeros({s.num_experts}));
   }

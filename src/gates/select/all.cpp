@@ -8,9 +8,7 @@ namespace {
 
 class All final : public Selector {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   All(const Options&, const GateShape& s) : num_experts_(s.num_experts) {}
   torch::Tensor select(const torch::Tensor& probs) override {
     return torch::arange(num_experts_, torch::kInt64).expand({probs.size(0), num_experts_}).contiguous();

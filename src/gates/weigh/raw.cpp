@@ -9,9 +9,7 @@ namespace {
 
 class Raw final : public Weigher {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   Raw(const Options&, const GateShape&) {}
   torch::Tensor weigh(const torch::Tensor&, const torch::Tensor& probs, const torch::Tensor& ids) override {
     return probs.gather(1, ids.clamp_min(0)) * (ids >= 0).to(probs.scalar_type());

@@ -9,9 +9,7 @@ namespace {
 
 class Renormalise final : public Weigher {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   Renormalise(const Options&, const GateShape&) {}
   torch::Tensor weigh(const torch::Tensor&, const torch::Tensor& probs, const torch::Tensor& ids) override {
     const auto p = probs.gather(1, ids.clamp_min(0)) * (ids >= 0).to(probs.scalar_type());

@@ -11,9 +11,7 @@ namespace {
 
 class SoftmaxChosen final : public Weigher {
  public:
-  struct Options {
-    template <class V> void fields(V&&) {}
-  };
+  using Options = NoOptions;
   SoftmaxChosen(const Options&, const GateShape&) {}
   torch::Tensor weigh(const torch::Tensor& logits, const torch::Tensor&, const torch::Tensor& ids) override {
     const auto none = ids < 0;

@@ -1,0 +1,50 @@
+#include "switchyard/error.h"
+#include "switchyard/loss.h"
+
+namespace switchyard {
+LossSpec read_loss(const BlockSpec& block) {
+  LossSpec out;
+  out.term.kind = block.kind;
+  out.term.options.where = block.options.where;
+  for (const auto& [key, value] : *block.options.table()) {
+    if (key == "weight") read_any(value, "losses." + block.kind + ".weight", out.weight);
+    else if (key == "layer_reduce") read_any(value, "losses." + block.kind + ".layer_reduce", out.layer_reduce);
+    else out.term.options.table()->emplace_back(key, value);
+  }
+  if (out.layer_reduce != "sum" && out.layer_reduce != "mean" && out.layer_reduce != "pooled")
+    fail(ErrorKind::config, "{}loss {}: layer_reduce = '{}', expected sum, mean or pooled", block.options.location(), block.kind, out.layer_reduce);
+  if (!(out.weight >= 0)) fail(ErrorKind::config, "{}loss {}: weight = {}, expected 0 or more", block.options.location(), block.kind, out.weight);
+  loss_registry().check(out.term, "losses." + block.kind);
+  return out;
+}
+
+BlockSpec write_loss(const LossSpec& spec) {
+  BlockSpec out = spec.term;
+  out.options.table()->emplace_back("weight", spec.weight);
+  out.options.table()->emplace_back("layer_reduce", spec.layer_reduce);
+  return out;
+}
+
+AuxLosses::AuxLosses(const std::vector<LossSpec>& specs) {
+  for (const auto& spec : specs) items_.push_back({spec, loss_registry().make(spec.term)});
+}
+
+AuxLoss AuxLosses::operator()(std::span<const RoutingStats> layers) const {
+  AuxLoss out{torch::zeros({}), {}};
+  if (layers.empty()) return out;
+  for (const auto& [spec, term] : items_) {
+    torch::Tensor raw;
+    if (spec.layer_reduce == "pooled") {
+      raw = term->value(pooled(layers));
+    } else {
+      for (const auto& stats : layers) raw = raw.defined() ? raw + term->value(stats) : term->value(stats);
+      if (spec.layer_reduce == "mean") raw = raw / static_cast<double>(layers.size());
+    }
+    const auto weighted = raw * spec.weight;
+    out.total = out.total + weighted;
+    out.values.push_back({spec.term.kind, raw.item<double>(), weighted.item<double>()});
+  }
+  return out;
+}
+
+}  // namespace switchyard

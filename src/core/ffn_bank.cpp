@@ -1,0 +1,63 @@
+#include "core/ffn_bank.h"
+
+#include "core/ops.h"
+#include "switchyard/error.h"
+#include "switchyard/random.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+namespace {
+
+// [local, rows, cols]; the draw of an expert depends on its global number, not on who holds it.
+torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t cols, double std) {
+  auto w = torch::empty({s.local(), rows, cols});
+  for (int64_t e = 0; e < s.local(); ++e)
+    RandomStream(s.seed).at(name, static_cast<uint64_t>(s.layer)).at("expert", static_cast<uint64_t>(s.first_expert + e))
+        .fill_normal(w.data_ptr<float>() + e * rows * cols, rows * cols);
+  return w.mul_(std);
+}
+
+}  // namespace
+
+FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated)
+    : d_model_(s.d_model), d_expert_(s.d_expert), phi_(std::move(phi)), gated_(gated) {
+  if (s.d_model < 1) fail(ErrorKind::config, "d_model = {} in layers.{}.ffn, expected at least 1", s.d_model, s.layer);
+  if (s.d_expert < 1) fail(ErrorKind::config, "d_expert = {} in layers.{}.ffn, expected at least 1", s.d_expert, s.layer);
+  if (s.num_experts < 1) fail(ErrorKind::config, "num_experts = {} in layers.{}.ffn, expected at least 1", s.num_experts, s.layer);
+  w_in_ = register_parameter("w_in", draw(s, "w_in", gated ? 2 * s.d_expert : s.d_expert, s.d_model, s.init_std));
+  w_out_ = register_parameter("w_out", draw(s, "w_out", s.d_model, s.d_expert, s.init_out_std));
+}
+
+torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in,
+                           const torch::Tensor& w_out) const {
+  const auto z = ops::grouped_linear(rows, offsets, w_in);  // [N, f] or [N, 2f]
+  const auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
+  return ops::grouped_linear(h, offsets, w_out);
+}
+
+torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext&) {
+  return run(rows, offsets, w_in_, w_out_);
+}
+
+torch::Tensor FfnBank::forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
+                                      const RowContext&) {
+  const auto mix = [&](const torch::Tensor& w) {
+    return at::matmul(weights.to(w.scalar_type()), w.flatten(1)).view({weights.size(0), w.size(1), w.size(2)});
+  };
+  return run(rows, offsets, mix(w_in_), mix(w_out_));
+}
+
+torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&, const RowContext&) {
+  fail(ErrorKind::unsupported, "these experts cannot be merged: their parameters have no meaningful average");
+}
+
+ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::string phi, bool gated) {
+  return {.name = std::move(name), .ref = std::move(ref), .summary = std::move(summary), .options = {},
+          .check = [](const ConfigNode& node, const std::string& path) { NoOptions o; read_fields(o, node, path); },
+          .make = [phi = std::move(phi), gated](const ConfigNode&, const BankShape& shape) -> std::shared_ptr<ExpertBank> {
+            return std::make_shared<FfnBank>(shape, phi, gated);
+          }};
+}
+
+}  // namespace switchyard

@@ -1,0 +1,38 @@
+// Feed-forward experts in two forms, stacked over the experts of a layer:
+//
+//   plain:  E(x) = phi(x W_in^T) W_out^T               W_in [E, f, d]    (arXiv:2006.16668, arXiv:2101.03961)
+//   gated:  E(x) = (phi(x W_g^T) * x W_u^T) W_out^T    W_in [E, 2f, d]: gate rows, then up rows    (arXiv:2002.05202)
+//
+// W_out [E, d, f]. No biases. The kinds in src/experts name phi and the form.
+#pragma once
+
+#include "switchyard/expert_bank.h"
+
+#include <string>
+
+namespace switchyard {
+
+class FfnBank final : public ExpertBank {
+ public:
+  FfnBank(const BankShape& shape, std::string phi, bool gated);
+
+  torch::Tensor forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) override;
+  torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
+                               const RowContext& context) override;
+  int64_t parameters_per_expert() const override { return (gated_ ? 3 : 2) * d_model_ * d_expert_; }
+  double flops_per_row() const override { return 2.0 * static_cast<double>(parameters_per_expert()); }
+  torch::Tensor flat_weights() const override { return w_out_.detach().flatten(1); }
+
+ private:
+  torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in, const torch::Tensor& w_out) const;
+
+  int64_t d_model_, d_expert_;
+  std::string phi_;
+  bool gated_;
+  torch::Tensor w_in_, w_out_;
+};
+
+// The entry of one kind: src/experts/<name>.cpp.
+[[nodiscard]] ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::string phi, bool gated);
+
+}  // namespace switchyard

@@ -1,0 +1,150 @@
+// With plan_dispatch, the only place that visits the four shapes of a Routing.
+#include "core/ops.h"
+#include "core/registries.h"
+#include "switchyard/error.h"
+#include "switchyard/moe.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+namespace {
+
+// Padding is routed nowhere.
+void drop_padding(TokenChoice& choice, const torch::Tensor& valid) {
+  const auto column = valid.unsqueeze(1);
+  choice.expert_ids = choice.expert_ids.masked_fill(~column, -1);
+  choice.weights = choice.weights * column.to(choice.weights.scalar_type());
+}
+
+torch::Tensor whole(int64_t rows) { return torch::tensor({int64_t{0}, rows}, torch::kInt64); }
+
+void check_sizes(const MoEOptions& o) {
+  const auto positive = [&](const char* key, int64_t value) {
+    if (value < 1) fail(ErrorKind::config, "{} = {} in layers.{}.ffn, expected at least 1", key, value, o.layer);
+  };
+  positive("d_model", o.d_model);
+  positive("d_expert", o.d_expert);
+  positive("num_experts", o.num_experts);
+  if (o.num_shared_experts < 0) fail(ErrorKind::config, "num_shared_experts = {} in layers.{}.ffn, expected 0 or more", o.num_shared_experts, o.layer);
+  const auto& c = o.capacity;
+  if (c.overflow != "drop" && c.overflow != "pass_through")
+    fail(ErrorKind::config, "capacity: overflow = '{}' in layers.{}.ffn, expected drop or pass_through", c.overflow, o.layer);
+  if (!(c.factor >= 0) || !(c.eval_factor >= 0) || c.min_capacity < 0 || c.group_size < 0)
+    fail(ErrorKind::config, "capacity in layers.{}.ffn: factor = {}, eval_factor = {}, min_capacity = {}, group_size = {}; expected 0 or more",
+         o.layer, c.factor, c.eval_factor, c.min_capacity, c.group_size);
+  (void)capacity_of(c, 1, 1, 1, true);  // names a wrong rounding
+}
+
+void refuse_lookahead(const MoEOptions& o, const Gate& gate, const Priority& priority) {
+  if (!o.causal) return;
+  if (gate.looks_ahead())
+    fail(ErrorKind::config, "gate '{}' in layers.{}.ffn chooses along the token axis: in a causal model it leaks the future", o.gate.kind, o.layer);
+  const bool drops = o.capacity.factor > 0 || o.capacity.eval_factor > 0;
+  if (drops && priority.looks_ahead())
+    fail(ErrorKind::config, "capacity priority '{}' in layers.{}.ffn depends on later tokens: in a causal model it leaks the future; use 'arrival'",
+         o.capacity.priority.kind, o.layer);
+}
+
+}  // namespace
+
+MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(options_.losses) {
+  check_sizes(options_);
+  const auto& o = options_;
+  gate_ = register_module("gate", gate_registry().make(o.gate, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
+  priority_ = priority_registry().make(o.capacity.priority);
+  refuse_lookahead(o, *gate_, *priority_);
+  dispatcher_ = dispatcher_registry().make(o.dispatcher, DispatchShape{o.num_experts, o.communicator});
+  const auto [first, count] = dispatcher_->local_experts();
+  BankShape shape{.d_model = o.d_model, .d_expert = o.d_expert, .num_experts = o.num_experts, .first_expert = first,
+                  .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed};
+  experts_ = register_module("experts", expert_registry().make(o.experts, shape));
+  if (o.num_shared_experts > 0) {
+    shape.d_expert = o.num_shared_experts * o.d_expert;
+    shape.num_experts = 1;
+    shape.first_expert = 0;
+    shape.num_local_experts = 1;
+    shape.seed = RandomStream(o.seed).at("shared").bits(0);
+    shared_ = register_module("shared_experts", expert_registry().make(o.experts, shape));
+  }
+}
+
+torch::Tensor MoELayer::forward(const torch::Tensor& hidden, GateInput input, MoETrace* trace) {
+  if (hidden.size(-1) != options_.d_model)
+    fail(ErrorKind::usage, "MoE layer {}: input has width {}, d_model is {}", options_.layer, hidden.size(-1), options_.d_model);
+  input.hidden = hidden.reshape({-1, options_.d_model});
+  auto routing = gate_->route(input);
+  return run(input.hidden, input, std::move(routing), trace).view(hidden.sizes());
+}
+
+torch::Tensor MoELayer::apply(const torch::Tensor& hidden, const GateInput& input, Routing routing, MoETrace* trace) {
+  GateInput in = input;
+  in.hidden = hidden.reshape({-1, options_.d_model});
+  return run(in.hidden, in, std::move(routing), trace).view(hidden.sizes());
+}
+
+MoEOutput MoELayer::operator()(const torch::Tensor& hidden, int64_t step) {
+  GateInput input;
+  input.training = is_training();
+  input.step = step;
+  input.random = RandomStream(options_.seed).at("layer", static_cast<uint64_t>(options_.layer)).at("step", static_cast<uint64_t>(step));
+  MoETrace trace;
+  auto out = forward(hidden, std::move(input), &trace);
+  return {out, losses_({&trace.stats, 1}).total};
+}
+
+torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input, Routing routing, MoETrace* trace) {
+  MoETrace local;
+  MoETrace& t = trace ? *trace : local;
+  torch::Tensor y;
+  if (const auto* slots = std::get_if<SoftSlots>(&routing.choice)) {
+    y = run_slots(tokens, *slots, input);
+    t.routing = std::move(routing);
+  } else if (const auto* mix = std::get_if<ExpertMix>(&routing.choice)) {
+    y = run_mix(tokens, *mix, input);
+    t.routing = std::move(routing);
+  } else {
+    if (auto* choice = std::get_if<TokenChoice>(&routing.choice); choice && input.valid.defined()) drop_padding(*choice, input.valid);
+    auto planned = plan_dispatch(std::move(routing), input, options_.num_experts, options_.capacity, priority_.get());
+    y = run_rows(tokens, planned.routing, planned.plan, input);
+    t.routing = std::move(planned.routing);
+    t.plan = std::move(planned.plan);
+  }
+  if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts);
+  if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
+  if (shared_) y = y + shared_->forward(tokens, whole(tokens.size(0)), {.training = input.training});
+  return y;
+}
+
+torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input) {
+  const auto* choice = std::get_if<TokenChoice>(&routing.choice);
+  const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.scalar_type());
+  const auto sent = dispatcher_->dispatch(tokens, plan);
+  const auto out = experts_->forward(sent.rows, sent.offsets, {.row_token = plan.row_token, .training = input.training});
+  auto y = dispatcher_->combine(out, *sent.ticket, weights);
+  if (choice && options_.capacity.overflow == "pass_through") {
+    const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.scalar_type());
+    y = y + tokens * (weights * dropped).sum(-1, /*keepdim=*/true);
+  }
+  return y;
+}
+
+torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input) {
+  const auto num_slots = slots.dispatch.size(1);
+  if (num_slots % options_.num_experts != 0)
+    fail(ErrorKind::config, "soft slots in layers.{}.ffn: {} slots do not divide over {} experts", options_.layer, num_slots, options_.num_experts);
+  const auto rows = at::matmul(slots.dispatch.t(), tokens);  // [S, d]
+  const auto offsets = torch::arange(options_.num_experts + 1, torch::kInt64) * (num_slots / options_.num_experts);
+  return at::matmul(slots.combine, experts_->forward(rows, offsets, {.training = input.training}));
+}
+
+torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input) {
+  // Tokens sorted by group, as if each group were an expert that they chose with weight 1.
+  const Routing by_group{.choice = TokenChoice{mix.group_of.unsqueeze(1), torch::ones({tokens.size(0), 1}, tokens.options())}};
+  GateInput plain;
+  plain.hidden = tokens;
+  const auto plan = plan_dispatch(by_group, plain, mix.weights.size(0), {}, nullptr).plan;
+  const auto out = experts_->forward_merged(ops::gather_rows(tokens, plan), plan.offsets, mix.weights, {.row_token = plan.row_token, .training = input.training});
+  return ops::combine_rows(out, std::get<TokenChoice>(by_group.choice).weights, plan);
+}
+
+}  // namespace switchyard
