@@ -2,99 +2,63 @@
 
 #include "data/chat.h"
 #include "data/text_documents.h"
+#include "io/strict_json.h"
 #include "switchyard/error.h"
-
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 
 namespace switchyard::data {
 namespace {
 
-using nlohmann::json;
+using io::JsonAt;
 
-// One line of the file, for errors.
-struct Place {
-  const std::string& file;
-  int64_t line;
-};
-
-std::string keys_of(const json& object) {
-  std::string keys;
-  for (const auto& [key, value] : object.items()) keys += (keys.empty() ? "" : ", ") + key;
-  return keys.empty() ? "no keys" : keys;
+bool is_word(std::string_view text) {
+  const auto is_word_character = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+  };
+  return !text.empty() && std::all_of(text.begin(), text.end(), is_word_character);
 }
 
-const json& required(const json& object, const char* key, const std::string& where, const Place& at) {
-  const auto it = object.find(key);
-  if (it == object.end())
-    fail(ErrorKind::checkpoint, "{}:{}: {}missing key '{}'; found {}", at.file, at.line, where, key, keys_of(object));
-  return *it;
-}
-
-const std::string& as_string(const json& value, const std::string& name, const Place& at) {
-  if (!value.is_string()) fail(ErrorKind::checkpoint, "{}:{}: '{}' is {}; expected a string", at.file, at.line, name, value.type_name());
-  return value.get_ref<const std::string&>();
-}
-
-std::string optional_string(const json& object, const char* key, const Place& at) {
-  const auto it = object.find(key);
-  return it == object.end() || it->is_null() ? std::string() : as_string(*it, key, at);
-}
-
-ChatTurn turn_of(const json& value, size_t index, const Place& at) {
-  const std::string name = "messages[" + std::to_string(index) + "]";
-  if (!value.is_object()) fail(ErrorKind::checkpoint, "{}:{}: '{}' is {}; expected an object with role and content", at.file, at.line, name, value.type_name());
-  ChatTurn turn{as_string(required(value, "role", name + ": ", at), name + ".role", at),
-                as_string(required(value, "content", name + ": ", at), name + ".content", at)};
-  const auto is_word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-'; };
-  if (turn.role.empty() || !std::all_of(turn.role.begin(), turn.role.end(), is_word))
-    fail(ErrorKind::checkpoint, "{}:{}: '{}.role' is '{}'; expected a word such as system, user or assistant", at.file, at.line, name, turn.role);
-  return turn;
-}
-
-void read_conversation(const json& messages, const Place& at, Document& document) {
-  if (!messages.is_array() || messages.empty())
-    fail(ErrorKind::checkpoint, "{}:{}: 'messages' is {}; expected a non-empty array of turns", at.file, at.line,
-         messages.is_array() ? "an empty array" : messages.type_name());
+RenderedChat read_conversation(const JsonAt& messages) {
   std::vector<ChatTurn> turns;
-  for (const json& message : messages) turns.push_back(turn_of(message, turns.size(), at));
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const JsonAt message = messages.item(i), role = message.at("role");
+    turns.push_back({role.as_string(), message.at("content").as_string()});
+    if (!is_word(turns.back().role)) role.wrong("a word such as system, user or assistant");
+  }
   RenderedChat chat = render_chat(turns);
-  if (chat.scored.empty())
-    fail(ErrorKind::checkpoint, "{}:{}: no turn has the role 'assistant'; expected one at least, the loss falls on these turns only", at.file, at.line);
-  document.text = std::move(chat.text);
-  document.scored = std::move(chat.scored);
+  if (chat.scored.empty()) messages.wrong("at least one turn of the role 'assistant' (the loss falls on these only)");
+  return chat;
 }
 
-Document document_of(std::string_view line, const Place& at) {
-  json row;
-  try {
-    row = json::parse(line);
-  } catch (const json::parse_error& error) {
-    fail(ErrorKind::checkpoint, "{}:{}:{}: not JSON; expected one object per line ({})", at.file, at.line, error.byte, error.what());
+// `row` knows the file and line.
+Document document_of(const JsonAt& row, std::string name) {
+  Document document{.name = row.get_string("title", ""), .domain = row.get_string("domain", ""), .text = {}, .scored = {}};
+  if (document.name.empty()) document.name = std::move(name);
+  const bool has_text = row.has("text");
+  if (has_text == row.has("messages")) row.wrong(has_text ? "only one of the keys 'text' and 'messages'" : "the key 'text' or 'messages'");
+  if (has_text) {
+    document.text = row.at("text").as_string();
+  } else {
+    RenderedChat chat = read_conversation(row.at("messages"));
+    document.text = std::move(chat.text);
+    document.scored = std::move(chat.scored);
   }
-  if (!row.is_object()) fail(ErrorKind::checkpoint, "{}:{}: the line is {}; expected an object", at.file, at.line, row.type_name());
-  Document document{.name = optional_string(row, "title", at), .domain = optional_string(row, "domain", at), .text = {}, .scored = {}};
-  if (document.name.empty()) document.name = at.file.substr(at.file.find_last_of('/') + 1) + ":" + std::to_string(at.line);
-  const bool has_text = row.contains("text"), has_messages = row.contains("messages");
-  if (has_text == has_messages)
-    fail(ErrorKind::checkpoint, "{}:{}: {}; expected one of the keys 'text' and 'messages'", at.file, at.line,
-         has_text ? "found both 'text' and 'messages'" : "found " + keys_of(row));
-  if (has_text) document.text = as_string(row["text"], "text", at);
-  else read_conversation(row["messages"], at, document);
   return document;
 }
 
 }  // namespace
 
 std::vector<Document> parse_jsonl_documents(std::string_view content, const std::string& file) {
+  const std::string short_name = std::filesystem::path(file).filename().string();
   std::vector<Document> documents;
-  int64_t number = 0;
-  while (!content.empty()) {
+  for (int64_t number = 1; !content.empty(); ++number) {
     const std::string_view line = content.substr(0, content.find('\n'));
     content.remove_prefix(std::min(line.size() + 1, content.size()));
-    ++number;
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos) documents.push_back(document_of(line, {file, number}));
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string where = fmt::format("{}:{}", file, number);
+    const nlohmann::json row = io::parse_strict_json(line, where);
+    documents.push_back(document_of(JsonAt(row, where), fmt::format("{}:{}", short_name, number)));
   }
   return documents;
 }

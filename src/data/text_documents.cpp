@@ -91,7 +91,8 @@ std::optional<std::vector<Document>> read_sidecar(const std::string& text, const
   const bool has_offset = table.column("offset").has_value(), has_bytes = table.column("bytes").has_value();
   if (!has_offset && !has_bytes) return std::nullopt;
   if (!has_offset || !has_bytes)
-    fail(ErrorKind::checkpoint, "{}:1: no column '{}'; expected a header with offset and bytes", path.string(), has_offset ? "bytes" : "offset");
+    fail(ErrorKind::checkpoint, "{}:1: no column '{}'; expected a header with offset and bytes", path.string(),
+         has_offset ? "bytes" : "offset");
   return documents_of_table(text, text_path, table, lines);
 }
 

@@ -84,12 +84,14 @@ Header read_header(std::span<const std::byte> bytes, const std::string& file) {
   std::memcpy(&header, bytes.data(), sizeof header);
   if (std::string_view(header.magic, sizeof header.magic) != kMagic)
     fail(ErrorKind::checkpoint, "{}: not a token file (its first 8 bytes are not '{}')", file, kMagic);
-  if (header.version != kVersion) fail(ErrorKind::checkpoint, "{}: version {}; this build reads version {}", file, header.version, kVersion);
+  if (header.version != kVersion)
+    fail(ErrorKind::checkpoint, "{}: version {}; this build reads version {}", file, header.version, kVersion);
   if (header.vocab_size == 0 || header.vocab_size > uint64_t{1} << 31)
     fail(ErrorKind::checkpoint, "{}: vocab_size = {}; expected 1 to 2^31", file, header.vocab_size);
   const uint32_t width = header.vocab_size > kWideVocab ? 4 : 2;
   if (header.bytes_per_token != width)
-    fail(ErrorKind::checkpoint, "{}: {} bytes per token; expected {} for vocab_size = {}", file, header.bytes_per_token, width, header.vocab_size);
+    fail(ErrorKind::checkpoint, "{}: {} bytes per token; expected {} for vocab_size = {}", file, header.bytes_per_token, width,
+         header.vocab_size);
 
   const auto size = static_cast<uint64_t>(bytes.size());
   if (header.file_bytes != size)
@@ -155,8 +157,10 @@ void check_stream(const TokenStream& stream, int64_t vocab_size, int64_t names, 
   check_documents(stream, names, where);
   for (int64_t i = 0; i < stream.size(); ++i)
     if (stream.token(i) < 0 || stream.token(i) >= vocab_size)
-      fail(ErrorKind::checkpoint, "{}: token {} has id {}; expected 0 to {} (vocab_size = {})", where, i, stream.token(i), vocab_size - 1, vocab_size);
-  if (stream.size() > 0 && stream.scored(0)) fail(ErrorKind::checkpoint, "{}: token 0 is marked as scored; nothing stands before it", where);
+      fail(ErrorKind::checkpoint, "{}: token {} has id {}; expected 0 to {} (vocab_size = {})", where, i, stream.token(i),
+           vocab_size - 1, vocab_size);
+  if (stream.size() > 0 && stream.scored(0))
+    fail(ErrorKind::checkpoint, "{}: token 0 is marked as scored; nothing stands before it", where);
 }
 
 std::vector<std::string> parse_names(std::span<const std::byte> bytes, const std::string& file) {

@@ -245,17 +245,20 @@ TEST(EvalBatches, PartOfTheWindowsIsSpreadEvenly) {
   const EvalBatches batches(numbers.stream(), {.seq_len = 10, .batch_size = 4, .max_windows = 4});
   ASSERT_EQ(batches.size(), 1);
   const Batch batch = batches.batch(0);
-  for (int64_t row = 0; row < 4; ++row) EXPECT_EQ(batch.input_ids[static_cast<size_t>(row * 10)], (std::vector<int32_t>{0, 20, 50, 70})[row]);
+  const int32_t starts[] = {0, 20, 50, 70};
+  for (int64_t row = 0; row < 4; ++row) EXPECT_EQ(batch.input_ids[static_cast<size_t>(row * 10)], starts[row]);
   EXPECT_EQ(EvalBatches(numbers.stream(), {.seq_len = 10, .batch_size = 4, .max_windows = 1000}).size(), 3);
 }
 
 TEST(EvalBatches, NothingToEvaluateIsRefused) {
-  NumberStream one(1, {0});
-  expect_error(ErrorKind::config, {"nothing to evaluate", "1 tokens"}, [&] { EvalBatches(one.stream(), {.seq_len = 4, .batch_size = 1}); });
-  expect_error(ErrorKind::config, {"nothing to evaluate", "0 tokens"}, [] { EvalBatches(TokenStream(), {.seq_len = 4, .batch_size = 1}); });
-  NumberStream ten(10, {0});
-  expect_error(ErrorKind::config, {"seq_len = 0"}, [&] { EvalBatches(ten.stream(), {.seq_len = 0, .batch_size = 1}); });
-  expect_error(ErrorKind::config, {"max_windows = -1"}, [&] { EvalBatches(ten.stream(), {.seq_len = 1, .batch_size = 1, .max_windows = -1}); });
+  const NumberStream one(1, {0}), ten(10, {0});
+  const auto refuse = [](const TokenStream& stream, EvalBatchOptions o, std::initializer_list<std::string_view> words) {
+    expect_error(ErrorKind::config, words, [&] { EvalBatches(stream, o); });
+  };
+  refuse(one.stream(), {.seq_len = 4, .batch_size = 1}, {"nothing to evaluate", "1 tokens"});
+  refuse(TokenStream(), {.seq_len = 4, .batch_size = 1}, {"nothing to evaluate", "0 tokens"});
+  refuse(ten.stream(), {.seq_len = 0, .batch_size = 1}, {"seq_len = 0"});
+  refuse(ten.stream(), {.seq_len = 1, .batch_size = 1, .max_windows = -1}, {"max_windows = -1"});
 }
 
 }  // namespace

@@ -20,11 +20,13 @@ TEST(Utf8, AcceptsEveryCharacterAndRefusesItsTruncation) {
   // Oracle: the definition of the encoding (Unicode 15, section 3.9, D92), written for all scalar values.
   for (uint32_t c = 0; c <= 0x10FFFF; c += (c < 0x3000 ? 1 : 97)) {
     if (c >= 0xD800 && c <= 0xDFFF) continue;
+    const auto lead = [&](uint32_t mark, int shift) { return static_cast<char>(mark | c >> shift); };
+    const auto tail = [&](int shift) { return static_cast<char>(0x80 | (c >> shift & 63)); };
     string s;
-    if (c < 0x80) s = {static_cast<char>(c)};
-    else if (c < 0x800) s = {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
-    else if (c < 0x10000) s = {static_cast<char>(0xE0 | c >> 12), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
-    else s = {static_cast<char>(0xF0 | c >> 18), static_cast<char>(0x80 | (c >> 12 & 63)), static_cast<char>(0x80 | (c >> 6 & 63)), static_cast<char>(0x80 | (c & 63))};
+    if (c < 0x80) s = {lead(0, 0)};
+    else if (c < 0x800) s = {lead(0xC0, 6), tail(0)};
+    else if (c < 0x10000) s = {lead(0xE0, 12), tail(6), tail(0)};
+    else s = {lead(0xF0, 18), tail(12), tail(6), tail(0)};
     ASSERT_FALSE(find_invalid_utf8(s)) << c;
     ASSERT_FALSE(find_invalid_utf8("seven.." + s + "more text")) << c;
     for (size_t i = 1; i < s.size(); ++i) {
@@ -35,7 +37,8 @@ TEST(Utf8, AcceptsEveryCharacterAndRefusesItsTruncation) {
 }
 
 TEST(Utf8, RefusesOverlongSurrogatesAndBeyondTheLastCharacter) {
-  for (const string bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xC3(", "\xE2\x82("})
+  for (const string bad : {"\x80", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80",
+                           "\xF5\x80\x80\x80", "\xFF", "\xC3(", "\xE2\x82("})
     EXPECT_EQ(find_invalid_utf8("12345678" + bad), 8u);
 }
 
@@ -49,7 +52,9 @@ TEST(Corpus, EmbeddedCorpusHasEightWorksInFiveDomains) {
     EXPECT_FALSE(d.scored);
   }
   // The sums of data/english_classics.md.
-  EXPECT_EQ(bytes, (std::map<string, size_t>{{"drama", 375541}, {"society", 466265}, {"fantasy", 464882}, {"verse", 291351}, {"scripture", 383833}}));
+  const std::map<string, size_t> expected{
+      {"drama", 375541}, {"society", 466265}, {"fantasy", 464882}, {"verse", 291351}, {"scripture", 383833}};
+  EXPECT_EQ(bytes, expected);
   EXPECT_EQ(documents[4].name, "Alice's Adventures in Wonderland");
 }
 
@@ -140,27 +145,31 @@ TEST(Corpus, DamagedJsonlIsRefusedWithItsLine) {
     expect_error(ErrorKind::checkpoint, parts, [&] { (void)read_corpus(path); });
     expect_error(ErrorKind::checkpoint, {"rows.jsonl:2:"}, [&] { (void)read_corpus(path); });
   };
-  refuse("{\"text\": \"open", {"not JSON"});
-  refuse("[1, 2]", {"the line is array", "expected an object"});
-  refuse("{\"txt\": \"a\", \"id\": 3}", {"id, txt", "'text'", "'messages'"});
-  refuse("{\"text\": \"a\", \"messages\": []}", {"both"});
-  refuse("{\"text\": 3}", {"'text' is number", "expected a string"});
-  refuse("{\"text\": \"a\", \"domain\": 3}", {"'domain' is number"});
-  refuse("{\"text\": \"\\ud800\"}", {"not JSON"});
-  refuse("{\"messages\": []}", {"an empty array"});
-  refuse("{\"messages\": {}}", {"'messages' is object"});
-  refuse("{\"messages\": [\"hi\"]}", {"'messages[0]' is string"});
-  refuse("{\"messages\": [{\"role\": \"user\"}]}", {"messages[0]", "missing key 'content'", "found role"});
-  refuse("{\"messages\": [{\"role\": \"user\", \"content\": null}]}", {"'messages[0].content' is null"});
-  refuse("{\"messages\": [{\"role\": \"a b\", \"content\": \"c\"}]}", {"'messages[0].role' is 'a b'"});
-  refuse("{\"messages\": [{\"role\": \"user\", \"content\": \"c\"}]}", {"no turn has the role 'assistant'"});
+  refuse("{\"text\": \"open", {"not valid JSON"});
+  refuse(string("{\"text\": \"a\"}\0x", 15), {"zero byte"});
+  refuse("[1, 2]", {"expected an object, found [1,2]"});
+  refuse("{\"txt\": \"a\"}", {"expected the key 'text' or 'messages', found {\"txt\":\"a\"}"});
+  refuse("{\"text\": \"a\", \"messages\": [1]}", {"only one of the keys"});
+  refuse("{\"text\": \"a\", \"text\": \"b\"}", {"given twice"});
+  refuse("{\"text\": 3}", {"text: expected a string, found 3"});
+  refuse("{\"text\": \"a\", \"domain\": 3}", {"domain: expected a string"});
+  refuse("{\"text\": \"\\ud800\"}", {"not valid JSON"});
+  refuse("{\"messages\": []}", {"role 'assistant'", "found []"});
+  refuse("{\"messages\": {}}", {"messages: expected an array"});
+  refuse("{\"messages\": [\"hi\"]}", {"messages[0]: expected an object"});
+  refuse("{\"messages\": [{\"role\": \"user\"}]}", {"messages[0]: key 'content' is missing"});
+  refuse("{\"messages\": [{\"role\": \"user\", \"content\": null}]}", {"messages[0].content: expected a string, found null"});
+  refuse("{\"messages\": [{\"role\": \"a b\", \"content\": \"c\"}]}", {"messages[0].role: expected a word", "\"a b\""});
+  refuse("{\"messages\": [{\"role\": \"user\", \"content\": \"c\"}]}", {"messages: expected at least one turn of the role 'assistant'"});
 }
 
 TEST(Corpus, ConversationScoresExactlyTheAssistantsWords) {
   const TempFolder folder;
-  const auto documents = read_corpus(folder.write("chat.jsonl",
-                                                  R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"},)"
-                                                  R"( {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes\nsure."}]})"));
+  const auto documents = read_corpus(folder.write(
+      "chat.jsonl",
+      R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"},)"
+      R"( {"role": "assistant", "content": "4"}, {"role": "user", "content": "Sure?"},)"
+      R"( {"role": "assistant", "content": "Yes\nsure."}]})"));
   ASSERT_EQ(documents.size(), 1u);
   const string& text = documents[0].text;
   EXPECT_EQ(text, "<|system|>\nBe brief.\n<|user|>\n2+2?\n<|assistant|>\n4\n<|user|>\nSure?\n<|assistant|>\nYes\nsure.\n");
@@ -174,7 +183,8 @@ TEST(Corpus, UnreadableOrEmptyInputIsRefused) {
   const TempFolder folder;
   expect_error(ErrorKind::io, {"missing.txt"}, [&] { (void)read_corpus(folder / "missing.txt"); });
   expect_error(ErrorKind::checkpoint, {"e.txt", "no text"}, [&] { (void)read_corpus(folder.write("e.txt", "")); });
-  expect_error(ErrorKind::checkpoint, {"l.txt:2:", "0xE9", "offset 6", "UTF-8"}, [&] { (void)read_corpus(folder.write("l.txt", "one\ncl\xE9\n")); });
+  const auto latin = folder.write("l.txt", "one\ncl\xE9\n");
+  expect_error(ErrorKind::checkpoint, {"l.txt:2:", "0xE9", "offset 6", "UTF-8"}, [&] { (void)read_corpus(latin); });
   std::filesystem::create_directories(folder / "none");
   expect_error(ErrorKind::checkpoint, {"none", "no .txt or .md"}, [&] { (void)read_corpus(folder / "none"); });
 }

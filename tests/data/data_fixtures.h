@@ -1,11 +1,11 @@
 // Small helpers of the data tests: files that vanish after the test, and a tokenizer whose answers are plain to see.
 #pragma once
 
-#include "base/files.h"
 #include "io/tokenizer/tokenizer.h"
 #include "test_files.h"
 
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <span>
 #include <string>
@@ -18,7 +18,7 @@ class TempFolder : public testing::TempDir {
   std::filesystem::path write(const std::string& name, std::string_view content) const {
     const auto file = path() / name;
     std::filesystem::create_directories(file.parent_path());
-    write_file_atomic(file, content);
+    std::ofstream(file, std::ios::binary) << content;
     return file;
   }
 };

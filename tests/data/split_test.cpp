@@ -118,7 +118,8 @@ TEST(Split, ConversationsAreNeverCut) {
 TEST(Split, ImpossibleFractionsAreRefused) {
   const std::vector<Document> documents{plain("a")};
   for (const double bad : {-0.1, 1.0, 2.0, std::numeric_limits<double>::quiet_NaN()})
-    expect_error(ErrorKind::config, {"validation_fraction", "less than 1"}, [&] { (void)split_documents(documents, {.validation_fraction = bad}); });
+    expect_error(ErrorKind::config, {"validation_fraction", "less than 1"},
+                 [&] { (void)split_documents(documents, {.validation_fraction = bad}); });
   expect_error(ErrorKind::config, {"whole_documents_above = -1"}, [&] { (void)split_documents(documents, {.whole_documents_above = -1}); });
 }
 

@@ -13,7 +13,11 @@ namespace {
 using testing::expect_error;
 
 TokenData small_data(int64_t vocab_size) {
-  TokenData data{.fingerprint = 0x0123456789ABCDEF, .vocab_size = vocab_size, .train = {}, .validation = {}, .names = {"One", "domain", "Zw\xC3\xB6lf \"x\"\n"}};
+  TokenData data{.fingerprint = 0x0123456789ABCDEF,
+                 .vocab_size = vocab_size,
+                 .train = {},
+                 .validation = {},
+                 .names = {"One", "domain", "Zw\xC3\xB6lf \"x\"\n"}};
   for (int32_t i = 0; i < 19; ++i) {
     data.train.tokens.push_back(static_cast<int32_t>((i * 7919) % vocab_size));
     data.train.scored.push_back(i % 3 == 1);
@@ -58,7 +62,8 @@ TEST(TokenFile, GivesBackWhatWasWritten) {
     // Header 80; ids padded to 8; bits 8; documents of 40 bytes; names.
     const size_t id = vocab_size > 65536 ? 4 : 2;
     const size_t ids = (19 * id + 7) / 8 * 8 + (3 * id + 7) / 8 * 8;
-    EXPECT_EQ(std::filesystem::file_size(folder / "t.bin"), 80 + ids + 16 + 4 * 40 + std::strlen("[\"One\",\"domain\",\"Zw\xC3\xB6lf \\\"x\\\"\\n\"]"));
+    const size_t names = std::strlen("[\"One\",\"domain\",\"Zw\xC3\xB6lf \\\"x\\\"\\n\"]");
+    EXPECT_EQ(std::filesystem::file_size(folder / "t.bin"), 80 + ids + 16 + 4 * 40 + names);
   }
 }
 
@@ -135,7 +140,7 @@ TEST_F(DamagedTokenFile, EveryTruncationAndAnyTailIsRefused) {
 TEST_F(DamagedTokenFile, AnyFlippedByteIsRefusedOrHarmless) {
   int refused = 0;
   for (size_t at = 0; at < good_.size(); ++at)
-    for (const unsigned char flip : {0x01, 0x80, 0xFF}) {
+    for (const int flip : {1 << at % 8, 0xFF}) {
       std::string bytes = good_;
       bytes[at] = static_cast<char>(bytes[at] ^ flip);
       folder_.write("t.bin", bytes);
@@ -151,7 +156,7 @@ TEST_F(DamagedTokenFile, AnyFlippedByteIsRefusedOrHarmless) {
         ++refused;
       }
     }
-  EXPECT_GT(refused, 500);
+  EXPECT_GT(refused, 300);
 }
 
 TEST(TokenFile, FailedWriteLeavesTheOldFile) {

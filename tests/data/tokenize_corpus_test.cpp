@@ -1,5 +1,6 @@
 #include "data/tokenize_corpus.h"
 
+#include "base/files.h"
 #include "data/corpus.h"
 #include "data_fixtures.h"
 
@@ -13,7 +14,9 @@ namespace {
 
 constexpr SplitOptions kAllTrain{.validation_fraction = 0};
 
-Document plain(std::string text, std::string name = "n") { return {.name = std::move(name), .domain = "d", .text = std::move(text), .scored = {}}; }
+Document plain(std::string text, std::string name = "n") {
+  return {.name = std::move(name), .domain = "d", .text = std::move(text), .scored = {}};
+}
 
 // The stream as text: E and B for the special tokens, a scored token in capitals (small letters are the input).
 std::string shown(const TokenSplit& split) {
@@ -98,10 +101,11 @@ TEST(TokenizeCorpus, StreamsHoldEveryByteOfTheCorpusOnce) {
 
 TEST(TokenizeCorpus, ProgressReachesTheTotal) {
   std::vector<int64_t> seen;
-  (void)tokenize_corpus(std::vector{plain("abcd"), plain("efgh")}, FakeTokenizer(256), {.validation_fraction = 0.5}, [&](int64_t done, int64_t total) {
+  const auto progress = [&](int64_t done, int64_t total) {
     EXPECT_EQ(total, 8);
     seen.push_back(done);
-  });
+  };
+  (void)tokenize_corpus(std::vector{plain("abcd"), plain("efgh")}, FakeTokenizer(256), {.validation_fraction = 0.5}, progress);
   EXPECT_EQ(seen, (std::vector<int64_t>{2, 4, 6, 8}));
 }
 
