@@ -10,16 +10,9 @@
 
 #include <cstdint>
 
-namespace switchyard::kernels {
+#include "kernels/strided.h"
 
-// Rows of a [B, S, heads, head_dim] array. The heads of a token lie together; tokens and sequences may lie further apart,
-// as in a slice of a fused projection or a cache with spare room. Strides count elements.
-template <class T>
-struct HeadRows {
-  T* data;
-  int64_t sequence_stride;
-  int64_t token_stride;
-};
+namespace switchyard::kernels {
 
 struct AttentionShape {
   int64_t batch, queries, keys;

@@ -156,27 +156,36 @@ inline void transpose(Floats (&x)[kLanes]) {
   }
 }
 
-// 2^n for whole n in -126 .. 127, given as the integer itself.
-inline Floats power_of_two(Ints n) { return from_bits((n + 127) << 23); }
-
-// Nearest whole number for |x| < 2^22, ties to even: the sum has no room for a fraction.
-inline Floats round_small(Floats x) { return (x + 12582912.0f) - 12582912.0f; }
-
-// 2^x for x <= 127; relative error below 2e-7. Results under 2^-125 are 0, NaN stays NaN.
-inline Floats exp2_fast(Floats x) {
-  const Floats at_least = max(splat(-126.0f), x);
-  const Floats biased = at_least + (12582912.0f + 127.0f);  // its low bits hold the rounded integer + 127
-  const Floats r = at_least - (biased - (12582912.0f + 127.0f));
-  // Interpolates 2^r on [-1/2, 1/2] at Chebyshev points; p(0) = 1 exactly, so that whole powers are exact.
+// Interpolates 2^r on [-1/2, 1/2] at Chebyshev points; p(0) = 1 exactly, so that whole powers are exact.
+inline Floats exp2_polynomial(Floats r) {
   Floats p = splat(1.5453163e-4f);
   p = p * r + 1.3390863e-3f;
   p = p * r + 9.6180826e-3f;
   p = p * r + 5.5503571e-2f;
   p = p * r + 2.4022651e-1f;
   p = p * r + 6.9314719e-1f;
-  p = p * r + 1.0f;
-  const Floats scaled = p * from_bits(bits_of(biased) << 23);
+  return p * r + 1.0f;
+}
+
+// Adding it to |x| < 2^22 leaves no room for a fraction: the sum is x rounded to a whole number, which its low bits hold.
+constexpr float kRoundingShift = 12582912.0f;
+
+// 2^x for x <= 127; relative error below 2e-7. Results under 2^-125 are 0, NaN stays NaN.
+inline Floats exp2_fast(Floats x) {
+  const Floats at_least = max(splat(-126.0f), x);
+  const Floats biased = at_least + (kRoundingShift + 127.0f);  // its low bits are the exponent field of the result
+  const Floats r = at_least - (biased - (kRoundingShift + 127.0f));
+  const Floats scaled = exp2_polynomial(r) * from_bits(bits_of(biased) << 23);
   return select(x < -125.0f, Floats{}, scaled);
+}
+
+// e^x for every x, relative error below 2e-7 (x - n ln 2 is taken in two parts): 0 and infinity at the ends, NaN stays NaN.
+inline Floats exp_fast(Floats x) {
+  const Floats bounded = min(splat(89.0f), max(splat(-104.0f), x));
+  const Floats shifted = bounded * 1.44269504f + kRoundingShift, n = shifted - kRoundingShift;
+  const Floats r = (bounded - n * 0.693145752f) - n * 1.42860677e-6f;
+  const Ints whole = bits_of(shifted) - bits_of(splat(kRoundingShift)), half = whole >> 1;  // 2^n may need two factors
+  return exp2_polynomial(r * 1.44269504f) * from_bits((half + 127) << 23) * from_bits((whole - half + 127) << 23);
 }
 
 // log2(x) for positive normal x, absolute error below 2e-7 * max(1, |log2 x|); NaN for NaN and infinity.

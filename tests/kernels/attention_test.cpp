@@ -4,13 +4,9 @@
 #include <gtest/gtest.h>
 #include <omp.h>
 
-#include <cmath>
 #include <limits>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "kernels/isa.h"
+#include "kernels/per_isa_test.h"
 
 namespace switchyard::kernels {
 namespace {
@@ -170,17 +166,10 @@ const Case kCases[] = {
     {2, 0, 4, 2, 1, 8},
 };
 
-class Attention : public testing::TestWithParam<Isa> {
- protected:
-  void SetUp() override {
-    if (!cpu_has(GetParam())) GTEST_SKIP() << "this CPU lacks " << name_of(GetParam());
-  }
-};
-INSTANTIATE_TEST_SUITE_P(Isa, Attention, testing::Values(Isa::scalar, Isa::avx2, Isa::avx512),
-                         [](const auto& info) { return std::string(name_of(info.param)); });
+class Attention : public PerIsa {};
+INSTANTIATE_TEST_SUITE_P(Isa, Attention, vector_isas(), isa_name);
 
 TEST_P(Attention, EqualsLoopsForwardAndBackward) {
-  const ScopedIsa isa(GetParam());
   for (const Case& c : kCases) {
     SCOPED_TRACE(fmt::format("batch={} queries={} keys={} heads={} kv_heads={} head_dim={} documents={}", c.batch, c.queries,
                              c.keys, c.heads, c.kv_heads, c.head_dim, c.documents));
@@ -200,7 +189,6 @@ TEST_P(Attention, EqualsLoopsForwardAndBackward) {
 }
 
 TEST_P(Attention, DoesNotDependOnTheNumberOfThreads) {
-  const ScopedIsa isa(GetParam());
   const int threads = omp_get_max_threads();
   for (const Case& c : {Case{1, 200, 200, 2, 1, 32}, Case{3, 65, 65, 4, 2, 16}, Case{1, 1, 2000, 4, 1, 64}}) {
     Problem one(c), three(c);
@@ -217,7 +205,6 @@ TEST_P(Attention, DoesNotDependOnTheNumberOfThreads) {
 }
 
 TEST_P(Attention, LargeScoresDoNotOverflow) {
-  const ScopedIsa isa(GetParam());
   Problem p({1, 40, 40, 1, 1, 8});
   p.shape.scale = 300.0f;
   p.forward();
@@ -226,7 +213,6 @@ TEST_P(Attention, LargeScoresDoNotOverflow) {
 }
 
 TEST_P(Attention, NaNReachesTheOutputsThatSeeIt) {
-  const ScopedIsa isa(GetParam());
   Problem p({1, 40, 40, 1, 1, 8});
   p.k.at(0, 20, 3) = std::numeric_limits<float>::quiet_NaN();
   p.forward();

@@ -1,0 +1,2 @@
+#define SW_ISA scalar
+#include "kernels/rms_norm.inl"
