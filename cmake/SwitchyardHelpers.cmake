@@ -44,6 +44,7 @@ std::vector<@entry@> builtin_@kind@_entries() {
 }  // namespace @namespace@
 ")
   target_sources(${target} PRIVATE ${files} ${out})
+  set_source_files_properties(${out} PROPERTIES UNITY_GROUP tables)
   # A folder compiles in units of eight files: libtorch's headers cost more than the plug-ins themselves.
   set(index 0)
   foreach(file IN LISTS files)

@@ -1,8 +1,5 @@
 # Everything that works on tensors. One precompiled header for all of it (docs/dependencies.md: libtorch headers cost 10 s
 # per file); plug-in folders compile as unity units.
-find_package(Torch REQUIRED)
-find_package(CLI11 QUIET)
-
 file(GLOB torch_sources CONFIGURE_DEPENDS core/*.cpp comm/*.cpp layer/*.cpp models/*.cpp infer/*.cpp eval/*.cpp)
 add_library(switchyard STATIC ${torch_sources})
 add_library(switchyard::switchyard ALIAS switchyard)
@@ -31,9 +28,13 @@ set_target_properties(switchyard PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROU
 file(GLOB cli_sources CONFIGURE_DEPENDS cli/*.cpp)
 if(cli_sources)
   add_executable(switchyard_program ${cli_sources})
+  set_source_files_properties(${cli_sources} PROPERTIES UNITY_GROUP cli)
+  set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/cli/share_dir.cpp PROPERTIES COMPILE_DEFINITIONS
+    "SW_VERSION=\"${PROJECT_VERSION}\";SW_SHARE_SOURCE_DIR=\"${PROJECT_SOURCE_DIR}\"")
   sw_plugin_table(verb VerbEntry cli/verb.h cli/verbs switchyard::cli switchyard_program)
   target_link_libraries(switchyard_program PRIVATE switchyard)
   target_precompile_headers(switchyard_program REUSE_FROM switchyard)
   set_target_properties(switchyard_program PROPERTIES OUTPUT_NAME switchyard RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}
-                        UNITY_BUILD ON UNITY_BUILD_MODE GROUP POSITION_INDEPENDENT_CODE ON)
+                        UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  target_compile_options(switchyard_program PRIVATE -fPIC)  # as the library: the precompiled header asks for equal flags
 endif()
