@@ -14,6 +14,7 @@ namespace switchyard::kernels {
 namespace gemm {
 namespace {
 
+constexpr int64_t kPage = 4096;
 constexpr int64_t kLeastParallelWork = 1 << 16;  // multiply-adds; below, one thread is as fast as waking the others
 
 const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
@@ -35,10 +36,10 @@ int64_t packed_size(const BlockKernel& kernel, int64_t panels_width, int64_t dep
 
 // Private memory of a thread: a packed piece of A, then a packed panel of B.
 int64_t piece_a_bytes(const BlockKernel& kernel) {
-  return round_up(packed_size(kernel, kernel.block_rows, kernel.k_chunk) + kPackSlack, 4096);
+  return round_up(packed_size(kernel, kernel.block_rows, kernel.k_chunk), kPage);
 }
 int64_t thread_bytes(const BlockKernel& kernel) {
-  return piece_a_bytes(kernel) + round_up(packed_size(kernel, kernel.nr, kernel.k_chunk) + kPackSlack, 4096);
+  return piece_a_bytes(kernel) + round_up(packed_size(kernel, kernel.nr, kernel.k_chunk), kPage);
 }
 
 void zero_block(const Problem& p, const BlockItem& item) {
@@ -83,7 +84,7 @@ void grouped_gemm(const GroupedGemm& g) {
   plan.build(g, kernel, threads);
   if (plan.work < kLeastParallelWork) threads = 1;
 
-  const int64_t area = round_up(plan.packed_bytes + kPackSlack, 4096);
+  const int64_t area = round_up(plan.packed_bytes, kPage);
   char* const packed = scratch.reserve(static_cast<size_t>(area + threads * thread_bytes(kernel)));
   const Plan& p = plan;  // thread_local names would mean another object inside the region
 #pragma omp parallel num_threads(threads) if (threads > 1)

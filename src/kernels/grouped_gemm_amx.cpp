@@ -18,6 +18,7 @@ constexpr int64_t kSide = 16;                   // rows of a tile, columns of a 
 constexpr int64_t kSteps = 32;                  // contraction steps in a tile
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kPanel = 2 * kSide;
+constexpr int64_t kGroup = 8 * kPanel;
 
 #define SW_TILE_LOAD(tile, base, stride) \
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(base), "r"(static_cast<int64_t>(stride)) : "memory")
@@ -39,19 +40,21 @@ __mmask16 first(int64_t n) { return n >= kSide ? 0xffff : n <= 0 ? 0 : static_ca
 
 __m512i to_bf16(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
-// v[o]: the 32 steps of row or column o of a tile; `filled` of 16 exist and `depth` of 32 steps.
+// v[o]: the 32 steps of row or column o of a tile; kWhole: all of them exist, else `filled` of 16 and `depth` of 32 steps.
+template <bool kWhole>
 void load_along_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
 #pragma GCC unroll 16
   for (int o = 0; o < kSide; ++o) {
-    const __mmask16 exists = o < filled ? 0xffff : 0;
+    const __mmask16 exists = kWhole || o < filled ? 0xffff : 0;
     const float* row = x + o * ld;
-    const __m512 low = _mm512_maskz_loadu_ps(first(depth) & exists, row);
-    const __m512 high = _mm512_maskz_loadu_ps(first(depth - kSide) & exists, row + kSide);
+    const __m512 low = kWhole ? _mm512_loadu_ps(row) : _mm512_maskz_loadu_ps(first(depth) & exists, row);
+    const __m512 high = kWhole ? _mm512_loadu_ps(row + kSide) : _mm512_maskz_loadu_ps(first(depth - kSide) & exists, row + kSide);
     v[o] = _mm512_castsi512_ps(to_bf16(low, high));
   }
 }
 
 // v[j]: steps 2j and 2j + 1 of the 16 rows or columns of a tile, in pairs.
+template <bool kWhole>
 void load_across_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
   const __m512i in_pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
                                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
@@ -59,27 +62,42 @@ void load_across_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __
 #pragma GCC unroll 16
   for (int j = 0; j < kSide; ++j) {
     const float* step = x + 2 * j * ld;
-    const __m512 even = _mm512_maskz_loadu_ps(2 * j < depth ? exists : 0, step);
-    const __m512 odd = _mm512_maskz_loadu_ps(2 * j + 1 < depth ? exists : 0, step + ld);
+    const __m512 even = kWhole ? _mm512_loadu_ps(step) : _mm512_maskz_loadu_ps(2 * j < depth ? exists : 0, step);
+    const __m512 odd = kWhole ? _mm512_loadu_ps(step + ld) : _mm512_maskz_loadu_ps(2 * j + 1 < depth ? exists : 0, step + ld);
     v[j] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(in_pairs, to_bf16(even, odd)));
   }
 }
 
+// One tile: rows or columns from o, steps from p.
+template <bool kPairsInRows, bool kWhole>
+void pack_tile(const Operand& x, const Piece& s, int64_t o, int64_t p, char* to) {
+  __m512 v[16];
+  if (x.along_k)
+    load_along_k<kWhole>(x.data + o * x.ld + p, x.ld, s.o1 - o, s.k1 - p, v);
+  else
+    load_across_k<kWhole>(x.data + p * x.ld + o, x.ld, s.o1 - o, s.k1 - p, v);
+  if (x.along_k == kPairsInRows) transpose_16x16(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < kSide; ++i) _mm512_store_ps(to + i * 64, v[i]);
+}
+
+// Rows of the source are read from end to end: panel by panel where they run along k, else 32 steps of all panels at a time.
 template <bool kPairsInRows>  // the layout of B; false: that of A
 void pack(const Operand& x, const Piece& s, void* out) noexcept {
-  auto* to = static_cast<char*>(out);
-  for (int64_t panel = s.o0; panel < s.o1; panel += kPanel)
-    for (int64_t p = s.k0; p < s.k1; p += kSteps)
-      for (int64_t o = panel; o < panel + kPanel; o += kSide, to += kTileBytes) {
-        __m512 v[16];
-        if (x.along_k)
-          load_along_k(x.data + o * x.ld + p, x.ld, s.o1 - o, s.k1 - p, v);
-        else
-          load_across_k(x.data + p * x.ld + o, x.ld, s.o1 - o, s.k1 - p, v);
-        if (x.along_k == kPairsInRows) transpose_16x16(v);
-#pragma GCC unroll 16
-        for (int i = 0; i < kSide; ++i) _mm512_store_ps(to + i * 64, v[i]);
-      }
+  const int64_t tiles = (s.k1 - s.k0 + kSteps - 1) / kSteps, panels = (s.o1 - s.o0 + kPanel - 1) / kPanel;
+  const int64_t inner = x.along_k ? tiles : panels;
+  for (int64_t i = 0; i < tiles * panels; ++i) {
+    const int64_t panel = x.along_k ? i / inner : i % inner, tile = x.along_k ? i % inner : i / inner;
+    const int64_t o = s.o0 + panel * kPanel, p = s.k0 + tile * kSteps;
+    char* to = static_cast<char*>(out) + (panel * tiles + tile) * 2 * kTileBytes;
+    if (o + kPanel <= s.o1 && p + kSteps <= s.k1) {
+      pack_tile<kPairsInRows, true>(x, s, o, p, to);
+      pack_tile<kPairsInRows, true>(x, s, o + kSide, p, to + kTileBytes);
+    } else {
+      pack_tile<kPairsInRows, false>(x, s, o, p, to);
+      pack_tile<kPairsInRows, false>(x, s, o + kSide, p, to + kTileBytes);
+    }
+  }
 }
 
 // One tile of C: used in place if all of it exists, else through a buffer.
@@ -159,25 +177,29 @@ void panel_product(const PackedProduct& p, const char* a, const char* b, int64_t
   if constexpr (kRowTiles == 2 && kColTiles == 2) SW_STORE_SUM(3, c11);
 }
 
+void any_panel_product(const PackedProduct& p, const char* a, const char* b, int64_t row, int64_t col) {
+  const bool two_rows = p.rows - row > kSide, two_cols = p.cols - col > kSide;
+  if (two_rows && two_cols)
+    panel_product<2, 2>(p, a, b, row, col);
+  else if (two_rows)
+    panel_product<2, 1>(p, a, b, row, col);
+  else if (two_cols)
+    panel_product<1, 2>(p, a, b, row, col);
+  else
+    panel_product<1, 1>(p, a, b, row, col);
+}
+
+// Groups of columns, so that C is written in runs longer than a panel while the B of a group stays in the L2 cache.
 void multiply(const PackedProduct& p) noexcept {
   static constexpr TileConfig config;  // other libraries in the process set their own
   __asm__ volatile("ldtilecfg %0" ::"m"(config));
-  const int64_t steps = (p.k + kSteps - 1) / kSteps * kSteps;
-  for (int64_t col = 0; col < p.cols; col += kPanel) {
-    const char* b = static_cast<const char*>(p.b) + col / kPanel * p.b_panel_bytes;
-    const bool two_cols = p.cols - col > kSide;
-    for (int64_t row = 0; row < p.rows; row += kPanel) {
-      const char* a = static_cast<const char*>(p.a) + row * steps * 2;
-      const bool two_rows = p.rows - row > kSide;
-      if (two_rows && two_cols)
-        panel_product<2, 2>(p, a, b, row, col);
-      else if (two_rows)
-        panel_product<2, 1>(p, a, b, row, col);
-      else if (two_cols)
-        panel_product<1, 2>(p, a, b, row, col);
-      else
-        panel_product<1, 1>(p, a, b, row, col);
-    }
+  const int64_t a_panel_bytes = (p.k + kSteps - 1) / kSteps * 2 * kTileBytes;
+  for (int64_t group = 0; group < p.cols; group += kGroup) {
+    const int64_t end = p.cols - group < kGroup ? p.cols : group + kGroup;
+    for (int64_t row = 0; row < p.rows; row += kPanel)
+      for (int64_t col = group; col < end; col += kPanel)
+        any_panel_product(p, static_cast<const char*>(p.a) + row / kPanel * a_panel_bytes,
+                          static_cast<const char*>(p.b) + col / kPanel * p.b_panel_bytes, row, col);
   }
   __asm__ volatile("tilerelease");
 }

@@ -31,7 +31,7 @@ struct PackedProduct {
 };
 
 // Packed size of a panel of width w over k steps: w * round_up(k, k_step) * element_bytes. Panels that the operand does not
-// fill are padded with zeros. A pack function may write up to kPackSlack bytes past its last panel.
+// fill are padded with zeros.
 struct BlockKernel {
   int64_t mr, nr;             // panel widths of A and B
   int64_t k_step;             // k is padded with zeros to a multiple of this
@@ -42,8 +42,6 @@ struct BlockKernel {
   void (*pack_b)(const Operand& b, const Piece& piece, void* out) noexcept;
   void (*multiply)(const PackedProduct& p) noexcept;
 };
-
-inline constexpr int64_t kPackSlack = 64;
 
 extern const BlockKernel kScalarF32, kScalarBf16;
 extern const BlockKernel kAvx2F32, kAvx2Bf16;

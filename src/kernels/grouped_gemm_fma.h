@@ -22,47 +22,70 @@ typename V::Type rounded(typename V::Type x) {
     return x;
 }
 
-// Source rows run along k: transpose squares of kWidth x kWidth. Stores are a whole vector wide, in ascending k, so that
-// what a store puts beyond its `step` columns is overwritten by the next one; `columns` <= kWidth of `step` are filled.
+// What packing a vector's width of a panel needs: `columns` of `room` <= kWidth lanes exist in the source, the other lanes
+// of the room become zero; steps are `step` floats apart in the panel.
+struct Lanes {
+  int64_t columns, room, step;
+};
+
 template <class V, bool kRound>
-void pack_across(const float* x, int64_t ld, int64_t columns, int64_t k, float* out, int64_t step) {
+void store_lanes(float* out, const Lanes& lanes, typename V::Type x) {
+  if (lanes.room == V::kWidth)
+    V::store(out, rounded<V, kRound>(x));
+  else
+    V::store_part(out, lanes.room, rounded<V, kRound>(x));
+}
+
+// Source rows run along k: transpose squares of kWidth x kWidth.
+template <class V, bool kRound>
+void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
   constexpr int kW = V::kWidth;
   for (int64_t p = 0; p < k; p += kW) {
     const int64_t depth = k - p < kW ? k - p : kW;
     typename V::Type square[kW];
     for (int i = 0; i < kW; ++i)
-      square[i] = i >= columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
+      square[i] = i >= lanes.columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
     V::transpose(square);
-    for (int i = 0; i < depth; ++i) V::store(out + (p + i) * step, rounded<V, kRound>(square[i]));
+    for (int i = 0; i < depth; ++i) store_lanes<V, kRound>(out + (p + i) * lanes.step, lanes, square[i]);
   }
 }
 
 // Source rows run along the panel: copy.
 template <class V, bool kRound>
-void pack_along(const float* x, int64_t ld, int64_t columns, int64_t k, float* out, int64_t step) {
-  if (columns == V::kWidth) {
-    for (int64_t p = 0; p < k; ++p) V::store(out + p * step, rounded<V, kRound>(V::load(x + p * ld)));
-  } else {
-    for (int64_t p = 0; p < k; ++p) V::store(out + p * step, rounded<V, kRound>(V::load_part(x + p * ld, columns)));
+void pack_along(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
+  for (int64_t p = 0; p < k; ++p) {
+    const float* from = x + p * ld;
+    store_lanes<V, kRound>(out + p * lanes.step, lanes, lanes.columns == V::kWidth ? V::load(from) : V::load_part(from, lanes.columns));
   }
 }
 
+// Steps [k0, k0 + k) of all panels of a piece whose packed panels are `depth` steps long.
 template <class V, bool kRound, int kPanel>
-void pack(const Operand& x, const Piece& s, void* out) noexcept {
-  auto* to = static_cast<float*>(out);
-  const int64_t k = s.k1 - s.k0;
-  for (int64_t panel = s.o0; panel < s.o1; panel += kPanel, to += kPanel * k) {
+void pack_steps(const Operand& x, const Piece& s, int64_t k0, int64_t k, int64_t depth, float* out) {
+  for (int64_t panel = s.o0; panel < s.o1; panel += kPanel, out += kPanel * depth) {
     const int64_t filled = s.o1 - panel < kPanel ? s.o1 - panel : kPanel;
     for (int64_t first = 0; first < kPanel; first += V::kWidth) {
       const int64_t room = kPanel - first < V::kWidth ? kPanel - first : V::kWidth;
       const int64_t left = filled - first < 0 ? 0 : filled - first;
-      const int64_t columns = left < room ? left : room;
+      const Lanes lanes{left < room ? left : room, room, kPanel};
       if (x.along_k)
-        pack_across<V, kRound>(x.data + (panel + first) * x.ld + s.k0, x.ld, columns, k, to + first, kPanel);
+        pack_across<V, kRound>(x.data + (panel + first) * x.ld + k0, x.ld, k, lanes, out + first);
       else
-        pack_along<V, kRound>(x.data + s.k0 * x.ld + panel + first, x.ld, columns, k, to + first, kPanel);
+        pack_along<V, kRound>(x.data + k0 * x.ld + panel + first, x.ld, k, lanes, out + first);
     }
   }
+}
+
+// Rows of the source are read from end to end: whole panels where they run along k, else a few steps of all panels at a
+// time.
+template <class V, bool kRound, int kPanel>
+void pack(const Operand& x, const Piece& s, void* out) noexcept {
+  auto* to = static_cast<float*>(out);
+  const int64_t depth = s.k1 - s.k0;
+  if (x.along_k) return pack_steps<V, kRound, kPanel>(x, s, s.k0, depth, depth, to);
+  constexpr int64_t kSteps = 8;
+  for (int64_t p = 0; p < depth; p += kSteps)
+    pack_steps<V, kRound, kPanel>(x, s, s.k0 + p, depth - p < kSteps ? depth - p : kSteps, depth, to + p * kPanel);
 }
 
 struct TileArguments {

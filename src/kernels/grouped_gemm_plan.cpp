@@ -8,8 +8,13 @@ namespace {
 constexpr int64_t kFewRows = 32;                   // up to here an expert's B is packed by its user, piece by piece
 constexpr int64_t kPackingArea = int64_t{32} << 20;
 constexpr int64_t kPackElements = 64 << 10;        // elements of B in a pack item
+constexpr int64_t kCacheLine = 64;
 constexpr int64_t kLeastBlockWork = 1 << 19;       // multiply-adds; below, hand-out costs more than imbalance
-constexpr int64_t kLeastBlockRows = 48;
+// A block reads its share of packed B once per kLeast..Rows rows: few if it comes from the L2 cache, more if it must come
+// from further away.
+constexpr int64_t kCachedB = 1 << 20;
+constexpr int64_t kLeastRowsCached = 48, kLeastRowsStreamed = 128;
+constexpr int64_t kLeastColumns = 128;             // a block packs its rows of A once per this many columns
 constexpr int64_t kBlocksPerThread = 4;
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
@@ -72,7 +77,7 @@ void Plan::add_expert(const Problem& p, int64_t expert) {
     }
     add_packs(p, expert, n0, n1);
     add_blocks(p, expert, n0, n1, used_);
-    used_ += round_up(bytes, kPackSlack);
+    used_ += round_up(bytes, kCacheLine);
     packed_bytes = std::max(packed_bytes, used_);
   }
 }
@@ -84,14 +89,16 @@ void Plan::add_packs(const Problem& p, int64_t expert, int64_t n0, int64_t n1) {
     packs.push_back({expert, n, std::min(n + piece, n1), used_ + (n - n0) * column_bytes});
 }
 
+// Blocks of about block_work_ multiply-adds: whole width first, fewer rows as far as that pays, then fewer columns.
 void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, int64_t offset) {
   const int64_t cols = n1 - n0, depth = std::max(p.depth, int64_t{1});
-  const int64_t least = std::min(round_up(kLeastBlockRows, kernel_->mr), kernel_->block_rows);
-  const int64_t wanted = round_up(std::max(block_work_ / (cols * depth), int64_t{1}), kernel_->mr);
-  const int64_t rows = even_piece(p.rows, std::clamp(wanted, least, kernel_->block_rows), kernel_->mr);
-  const int64_t across = round_up(std::max(block_work_ / (rows * depth), int64_t{1}), kernel_->nr);
-  const int64_t columns = even_piece(cols, std::min(across, round_up(cols, kernel_->nr)), kernel_->nr);
   const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
+  const int64_t area = std::max(block_work_ / depth, int64_t{1});
+  const int64_t least = round_up(cols * column_bytes <= kCachedB ? kLeastRowsCached : kLeastRowsStreamed, kernel_->mr);
+  const int64_t tall = std::min(std::max(round_up(area / cols, kernel_->mr), least), kernel_->block_rows);
+  const int64_t rows = even_piece(p.rows, tall, kernel_->mr);
+  const int64_t wide = std::max(round_up(area / rows, kernel_->nr), kLeastColumns);
+  const int64_t columns = even_piece(cols, wide, kernel_->nr);
   for (int64_t m = 0; m < p.rows; m += rows)
     for (int64_t n = n0; n < n1; n += columns)
       blocks.push_back({expert, m, std::min(m + rows, p.rows), n, std::min(n + columns, n1),
