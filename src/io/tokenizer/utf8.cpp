@@ -1,0 +1,93 @@
+#include "io/tokenizer/utf8.h"
+
+#include "switchyard/error.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+namespace switchyard::io {
+namespace {
+
+int options_of(NormalForm form) {
+  switch (form) {
+    case NormalForm::nfc: return UTF8PROC_STABLE | UTF8PROC_COMPOSE;
+    case NormalForm::nfd: return UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+    case NormalForm::nfkc: return UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT;
+    case NormalForm::nfkd: return UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT;
+  }
+  return UTF8PROC_STABLE;
+}
+
+bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+}  // namespace
+
+// Table 3-7 of the Unicode standard, "Well-Formed UTF-8 Byte Sequences".
+CodePoint decode_utf8(std::string_view text, size_t position) noexcept {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[position + i]); };
+  const size_t left = text.size() - position;
+  const unsigned char first = byte(0);
+  if (first < 0x80) return {first, 1};
+  const size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+  if (first < 0xC2 || first > 0xF4 || left < length) return {};
+  char32_t value = first & (0xFFU >> (length + 1));
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return {};
+    value = (value << 6) | (byte(i) & 0x3FU);
+  }
+  const bool overlong = (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
+  if (overlong || (value >= 0xD800 && value <= 0xDFFF) || value > 0x10FFFF) return {};
+  return {value, length};
+}
+
+CodePoint decode_utf8_before(std::string_view text, size_t position) noexcept {
+  size_t start = position - 1;
+  while (start > 0 && position - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+  return decode_utf8(text.substr(0, position), start);
+}
+
+Stretch next_stretch(std::string_view text, size_t position) noexcept {
+  if (position >= text.size()) return {};
+  const bool is_valid = decode_utf8(text, position).bytes > 0;
+  size_t end = position;
+  while (end < text.size()) {
+    const size_t bytes = decode_utf8(text, end).bytes;
+    if ((bytes > 0) != is_valid) break;
+    end += is_valid ? bytes : 1;
+  }
+  return {text.substr(position, end - position), is_valid};
+}
+
+void append_utf8(std::string& out, char32_t code_point) {
+  utf8proc_uint8_t bytes[4];
+  const auto count = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes);
+  out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(count));
+}
+
+std::string normalize(std::string_view text, NormalForm form) {
+  if (is_ascii(text)) return std::string(text);
+  std::string out;
+  for (size_t position = 0; position < text.size();) {
+    const Stretch stretch = next_stretch(text, position);
+    position += stretch.text.size();
+    if (!stretch.is_valid) {
+      out += stretch.text;
+      continue;
+    }
+    utf8proc_uint8_t* mapped = nullptr;
+    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(stretch.text.data()),
+                                     static_cast<utf8proc_ssize_t>(stretch.text.size()), &mapped,
+                                     static_cast<utf8proc_option_t>(options_of(form)));
+    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+    if (length < 0) fail(ErrorKind::internal, "Unicode normalisation: {}", utf8proc_errmsg(length));
+    out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+  }
+  return out;
+}
+
+}  // namespace switchyard::io
