@@ -1,4 +1,4 @@
-// What the corpus readers need to know about UTF-8 (Unicode 15, table 3-7: well-formed byte sequences).
+// What the corpus readers need to know about UTF-8, on top of io/tokenizer/utf8.h.
 #pragma once
 
 #include <cstddef>
