@@ -51,23 +51,20 @@ void zero_block(const Problem& p, const BlockItem& item) {
 void compute_block(const BlockKernel& kernel, const Problem& p, const BlockItem& item, bool accumulate, const char* packed,
                    char* own) {
   if (p.depth == 0) return zero_block(p, item);
-  char* own_b = own + piece_a_bytes(kernel);
+  char* const own_b = own + piece_a_bytes(kernel);
+  const bool unpacked = item.offset == kUnpacked;  // then a panel is packed and used while it is hot
+  const int64_t width = unpacked ? kernel.nr : item.n1 - item.n0;
   for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
     const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
     kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);
-    PackedProduct product{.a = own, .b = nullptr, .b_panel_bytes = packed_size(kernel, kernel.nr, p.depth),
-                          .rows = item.m1 - item.m0, .cols = item.n1 - item.n0, .k = k1 - k0,
-                          .c = p.c + item.m0 * p.cols + item.n0, .ldc = p.cols, .add = accumulate || k0 > 0};
-    if (item.offset != kUnpacked) {
-      product.b = packed + item.offset + packed_size(kernel, kernel.nr, k0);
-      kernel.multiply(product);
-      continue;
-    }
-    product.b = own_b;
-    for (int64_t n = item.n0; n < item.n1; n += kernel.nr, product.c += kernel.nr) {
-      product.cols = std::min(kernel.nr, item.n1 - n);
-      kernel.pack_b(p.b, {n, n + product.cols, k0, k1}, own_b);
-      kernel.multiply(product);
+    for (int64_t n0 = item.n0; n0 < item.n1; n0 += width) {
+      const int64_t n1 = std::min(n0 + width, item.n1);
+      if (unpacked) kernel.pack_b(p.b, {n0, n1, k0, k1}, own_b);
+      kernel.multiply({.a = own,
+                       .b = unpacked ? own_b : packed + item.offset + packed_size(kernel, kernel.nr, k0),
+                       .b_panel_bytes = packed_size(kernel, kernel.nr, unpacked ? k1 - k0 : p.depth),
+                       .rows = item.m1 - item.m0, .cols = n1 - n0, .k = k1 - k0,
+                       .c = p.c + item.m0 * p.cols + n0, .ldc = p.cols, .add = accumulate || k0 > 0});
     }
   }
 }

@@ -40,15 +40,21 @@ __mmask16 first(int64_t n) { return n >= kSide ? 0xffff : n <= 0 ? 0 : static_ca
 
 __m512i to_bf16(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2ps_pbh(high, low); }
 
+// The first n of 16 elements. Memory behind them is not even named: a masked load from a page that is not there is slow.
+__m512 load_part(const float* p, int64_t n) { return n <= 0 ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(first(n), p); }
+
 // v[o]: the 32 steps of row or column o of a tile; kWhole: all of them exist, else `filled` of 16 and `depth` of 32 steps.
 template <bool kWhole>
 void load_along_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
 #pragma GCC unroll 16
   for (int o = 0; o < kSide; ++o) {
-    const __mmask16 exists = kWhole || o < filled ? 0xffff : 0;
+    if (!kWhole && o >= filled) {
+      v[o] = _mm512_setzero_ps();
+      continue;
+    }
     const float* row = x + o * ld;
-    const __m512 low = kWhole ? _mm512_loadu_ps(row) : _mm512_maskz_loadu_ps(first(depth) & exists, row);
-    const __m512 high = kWhole ? _mm512_loadu_ps(row + kSide) : _mm512_maskz_loadu_ps(first(depth - kSide) & exists, row + kSide);
+    const __m512 low = kWhole ? _mm512_loadu_ps(row) : _mm512_maskz_loadu_ps(first(depth), row);
+    const __m512 high = kWhole ? _mm512_loadu_ps(row + kSide) : load_part(row + kSide, depth - kSide);
     v[o] = _mm512_castsi512_ps(to_bf16(low, high));
   }
 }
@@ -58,12 +64,11 @@ template <bool kWhole>
 void load_across_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __m512 (&v)[16]) {
   const __m512i in_pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
                                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const __mmask16 exists = first(filled);
 #pragma GCC unroll 16
   for (int j = 0; j < kSide; ++j) {
     const float* step = x + 2 * j * ld;
-    const __m512 even = kWhole ? _mm512_loadu_ps(step) : _mm512_maskz_loadu_ps(2 * j < depth ? exists : 0, step);
-    const __m512 odd = kWhole ? _mm512_loadu_ps(step + ld) : _mm512_maskz_loadu_ps(2 * j + 1 < depth ? exists : 0, step + ld);
+    const __m512 even = kWhole ? _mm512_loadu_ps(step) : load_part(step, 2 * j < depth ? filled : 0);
+    const __m512 odd = kWhole ? _mm512_loadu_ps(step + ld) : load_part(step + ld, 2 * j + 1 < depth ? filled : 0);
     v[j] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(in_pairs, to_bf16(even, odd)));
   }
 }
