@@ -10,7 +10,7 @@
 
 namespace switchyard::report {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;  // facts are shown in the order of the file
 
 // One JSON object and where it stands, for messages: "runs/a/metrics.jsonl:17", "runs/a/trace.json: passage".
 struct JsonAt {

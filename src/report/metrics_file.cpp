@@ -56,33 +56,37 @@ EvalRecord eval_record(const JsonAt& at) {
 }
 
 template <class Record>
-int64_t drop_from_step(std::vector<Record>& records, int64_t step) {
+int64_t drop_after(std::vector<Record>& records, int64_t step) {
   int64_t dropped = 0;
-  for (; !records.empty() && records.back().step >= step; ++dropped) records.pop_back();
+  for (; !records.empty() && records.back().step > step; ++dropped) records.pop_back();
   return dropped;
 }
 
-// Reads line after line and keeps the clock of the run: a process that resumes may count its seconds from zero again.
+// Reads line after line and keeps the clock of the run. Seconds count from the start of the run; a process that resumes
+// may count from zero again, which shows in its first train record.
 class Reader {
  public:
-  Reader(const std::string& file, RunFiles& run) : file_(file), run_(run) {}
+  explicit Reader(RunFiles& run) : run_(run) {}
 
   void read(const JsonAt& at) {
     const std::string kind = text_field(at, "kind");
     if (kind == "train") {
       TrainRecord record = train_record(at);
-      repeated_ += drop_from_step(run_.train, record.step);
-      advance_clock(record.seconds);
+      go_back_to(record.step - 1);
+      set_clock(record.seconds);
       run_.train.push_back(std::move(record));
     } else if (kind == "eval") {
       EvalRecord record = eval_record(at);
-      drop_from_step(run_.evals, record.step);
-      advance_clock(record.seconds);
+      drop_after(run_.evals, record.step - 1);
+      record.seconds += offset_;
       run_.evals.push_back(record);
     } else if (kind == "event") {
       EventRecord event{required_step(at), text_field(at, "what"), number_field(at, "seconds")};
-      if (event.what == "resume") resume(event.step);
-      advance_clock(event.seconds);
+      event.seconds += offset_;
+      if (event.what == "resume") {
+        go_back_to(event.step);
+        resumed_ = true;
+      }
       run_.events.push_back(std::move(event));
     } else if (kind.empty()) {
       fail(ErrorKind::checkpoint, "{}: no \"kind\" in this record, expected train, eval or event", at.where);
@@ -91,32 +95,38 @@ class Reader {
 
   void finish() {
     if (repeated_ > 0)
-      run_.notes.push_back(fmt::format("{} train record{} replaced by steps run again after a resume.", repeated_,
+      run_.notes.push_back(fmt::format("{} train record{} replaced by steps that were run again after a resume.", repeated_,
                                        repeated_ == 1 ? " was" : "s were"));
   }
 
  private:
-  // What was run beyond the checkpoint is run again; the clock goes on from the last record that stays.
-  void resume(int64_t step) {
-    repeated_ += drop_from_step(run_.train, step + 1);
-    drop_from_step(run_.evals, step + 1);
-    last_ = 0;
-    for (const auto& r : run_.train)
-      if (std::isfinite(r.seconds)) last_ = std::max(last_, r.seconds);
-    for (const auto& r : run_.evals)
-      if (std::isfinite(r.seconds)) last_ = std::max(last_, r.seconds);
+  // What was run beyond the checkpoint at `step` is run again.
+  void go_back_to(int64_t step) {
+    const int64_t dropped = drop_after(run_.train, step);
+    if (dropped == 0) return;
+    drop_after(run_.evals, step);
+    repeated_ += dropped;
+    resumed_ = true;
   }
 
-  void advance_clock(double& seconds) {
-    if (!std::isfinite(seconds)) return;
-    if (seconds + offset_ + 1e-6 < last_) offset_ = last_;  // the clock started again
+  void set_clock(double& seconds) {
+    if (resumed_ && std::isfinite(seconds)) {
+      const double last = last_seconds();
+      if (seconds < last) offset_ = last;
+      resumed_ = false;
+    }
     seconds += offset_;
-    last_ = seconds;
   }
 
-  std::string file_;
+  [[nodiscard]] double last_seconds() const {
+    for (auto r = run_.train.rbegin(); r != run_.train.rend(); ++r)
+      if (std::isfinite(r->seconds)) return r->seconds;
+    return 0;
+  }
+
   RunFiles& run_;
-  double last_ = 0, offset_ = 0;
+  double offset_ = 0;
+  bool resumed_ = false;
   int64_t repeated_ = 0;
 };
 
@@ -125,7 +135,7 @@ bool blank(std::string_view line) { return line.find_first_not_of(" \t\r") == st
 }  // namespace
 
 void parse_metrics(const std::string& text, const std::string& file, RunFiles& run) {
-  Reader reader(file, run);
+  Reader reader(run);
   int64_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
     ++number;

@@ -86,7 +86,7 @@ struct RunFiles {
   std::vector<std::string> notes;  // what a reader of the figures must know: lines skipped, steps run twice
 
   [[nodiscard]] std::string name() const;            // of run.json, else the folder's name
-  [[nodiscard]] size_t num_moe_layers() const;       // by trace, else by the last train record
+  [[nodiscard]] size_t num_moe_layers() const;       // by trace, else by the last train record that has any
   [[nodiscard]] std::string layer_name(size_t i) const;  // "layer 3" by trace, else "MoE layer 1" counted from 1
 };
 
