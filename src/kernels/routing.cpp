@@ -2,71 +2,74 @@
 
 #include <algorithm>
 #include <limits>
-#include <vector>
+
+#include "kernels/scratch.h"
 
 namespace switchyard::kernels {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-
-// Insertion into a short sorted list: k is small, and most candidates lose against its last entry.
-void top_k_row(const float* scores, int64_t experts, int64_t k, int64_t* ids, float* best) noexcept {
-  std::fill(best, best + k, kNever);
-  std::fill(ids, ids + k, int64_t{-1});
+// Insertion into a list of the best k so far: rows are short, and most scores fail the first comparison.
+void top_k_row(int64_t experts, int64_t k, const float* scores, int64_t* ids) noexcept {
+  int64_t found = 0;
   for (int64_t e = 0; e < experts; ++e) {
-    const float s = scores[e];
-    if (!(s > best[k - 1])) continue;  // also NaN; equal scores keep the lower id
-    int64_t place = k - 1;
-    for (; place > 0 && s > best[place - 1]; --place) {
-      best[place] = best[place - 1];
-      ids[place] = ids[place - 1];
-    }
-    best[place] = s;
+    const float score = scores[e];
+    if (!(score > -std::numeric_limits<float>::infinity())) continue;
+    if (found == k && !(score > scores[ids[k - 1]])) continue;
+    int64_t place = found < k ? found++ : k - 1;
+    for (; place > 0 && score > scores[ids[place - 1]]; --place) ids[place] = ids[place - 1];
     ids[place] = e;
   }
+  std::fill(ids + found, ids + k, int64_t{-1});
 }
 
 }  // namespace
 
-void top_k_rows(const float* scores, int64_t rows, int64_t experts, int64_t k, int64_t* ids) noexcept {
-#pragma omp parallel if (rows * experts > 65536)
-  {
-    std::vector<float> best(static_cast<size_t>(k));
-#pragma omp for
-    for (int64_t r = 0; r < rows; ++r) top_k_row(scores + r * experts, experts, k, ids + r * k, best.data());
+void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores, int64_t* ids, float* values) noexcept {
+  if (k == 0) return;
+#pragma omp parallel for schedule(static) if (tokens * experts > 16384)
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* row = scores + t * experts;
+    int64_t* chosen = ids + t * k;
+    top_k_row(experts, k, row, chosen);
+    for (int64_t j = 0; values && j < k; ++j) values[t * k + j] = chosen[j] < 0 ? 0.0f : row[chosen[j]];
   }
 }
 
-int64_t plan_counting_sort(const PairList& p, int64_t* row_token, int64_t* row_pair, int64_t* offsets) noexcept {
-  const int64_t pairs = p.tokens * p.k;
-  const auto wanted = [&](int64_t i) { return p.expert_ids[i] >= 0 && (!p.kept || p.kept[i]); };
-  std::fill(offsets, offsets + p.experts + 1, int64_t{0});
-  for (int64_t i = 0; i < pairs; ++i)
-    if (wanted(i)) ++offsets[p.expert_ids[i] + 1];
-  for (int64_t e = 0; e < p.experts; ++e) offsets[e + 1] += offsets[e];
-  // offsets[e] walks to the end of its expert while rows are written, and is put back afterwards.
-  for (int64_t i = 0; i < pairs; ++i) {
-    if (!wanted(i)) continue;
-    const int64_t row = offsets[p.expert_ids[i]]++;
-    row_token[row] = i / p.k;
-    row_pair[row] = i;
-  }
-  for (int64_t e = p.experts; e > 0; --e) offsets[e] = offsets[e - 1];
-  offsets[0] = 0;
-  return offsets[p.experts];
-}
-
-void assign_slots(const PlaceRequest& r, bool* kept) {
-  std::vector<int64_t> taken(static_cast<size_t>(r.experts), 0);
-  std::fill(kept, kept + r.tokens * r.k, false);
-  for (int64_t j = 0; j < r.k; ++j)
-    for (int64_t i = 0; i < r.tokens; ++i) {
-      const int64_t pair = r.order[i] * r.k + j, e = r.expert_ids[pair];
-      if (e >= 0 && taken[static_cast<size_t>(e)] < r.capacity) {
-        ++taken[static_cast<size_t>(e)];
-        kept[pair] = true;
-      }
+void assign_slots(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const int64_t* order,
+                  int64_t capacity, uint8_t* kept) noexcept {
+  int64_t* taken = reinterpret_cast<int64_t*>(thread_scratch(ScratchUse::own, 2 * experts));
+  std::fill(taken, taken + experts, int64_t{0});
+  for (int64_t j = 0; j < k; ++j)
+    for (int64_t n = 0; n < tokens; ++n) {
+      const int64_t choice = (order ? order[n] : n) * k + j, e = expert_ids[choice];
+      kept[choice] = e >= 0 && taken[e] < capacity;
+      if (kept[choice]) ++taken[e];
     }
+}
+
+int64_t plan_counting_sort(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const uint8_t* kept,
+                           int64_t* row_token, int64_t* row_weight_index, int64_t* offsets) noexcept {
+  const auto has_row = [&](int64_t choice) { return expert_ids[choice] >= 0 && (!kept || kept[choice]); };
+  std::fill(offsets, offsets + experts + 1, int64_t{0});
+  for (int64_t choice = 0; choice < tokens * k; ++choice)
+    if (has_row(choice)) ++offsets[expert_ids[choice] + 1];
+  for (int64_t e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
+  // offsets[e] walks from the start of expert e to its end, which is the start of e + 1: afterwards one shift restores it.
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t choice = t * k; choice < (t + 1) * k; ++choice)
+      if (has_row(choice)) {
+        const int64_t row = offsets[expert_ids[choice]]++;
+        row_token[row] = t;
+        row_weight_index[row] = choice;
+      }
+  for (int64_t e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
+  offsets[0] = 0;
+  return offsets[experts];
+}
+
+void invert_rows(int64_t rows, int64_t choices, const int64_t* row_weight_index, int64_t* row_of_choice) noexcept {
+  std::fill(row_of_choice, row_of_choice + choices, int64_t{-1});
+  for (int64_t r = 0; r < rows; ++r) row_of_choice[row_weight_index[r]] = r;
 }
 
 }  // namespace switchyard::kernels

@@ -1,33 +1,29 @@
-// Decisions to index lists: top-k, places under a capacity, and the counting sort by expert. Linear in tokens * k + experts
-// (top-k: tokens * experts); nothing of the size tokens x experts x capacity exists.
+// The integer work of routing: choosing experts, granting places under a capacity, sorting (token, choice) pairs by expert.
+//
+// T tokens, E experts, k choices per token. expert_ids [T, k] hold 0 .. E-1, or -1 for no expert. Everything is stable
+// and exact: the same input gives the same output for every instruction set and number of threads.
 #pragma once
 
 #include <cstdint>
 
 namespace switchyard::kernels {
 
-// The k highest of each row of scores [rows, experts], best first -> ids [rows, k]. Equal scores: the lower id first. NaN
-// counts as -inf, and -inf is never chosen: surplus places are -1. 1 <= k <= experts.
-void top_k_rows(const float* scores, int64_t rows, int64_t experts, int64_t k, int64_t* ids) noexcept;
+// The k largest scores of every row [T, E], largest first; equal scores in order of expert. NaN counts as -infinity, and
+// -infinity is never chosen: where too few experts remain the id is -1 and the value 0. k <= E. values [T, k] may be null.
+void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores, int64_t* ids, float* values) noexcept;
 
-struct PairList {
-  const int64_t* expert_ids;  // [tokens, k]; -1 = nobody
-  const bool* kept;           // [tokens, k]; null = all
-  int64_t tokens, k, experts;
-};
+// Grants at most `capacity` places per expert: every first choice before any second one, and within a rank by `order`
+// [T], the tokens from first to last served (null: as they come). kept [T, k] becomes 1 or 0; no expert gives 0.
+void assign_slots(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const int64_t* order,
+                  int64_t capacity, uint8_t* kept) noexcept;
 
-// Kept pairs sorted by (expert, token, choice): row_token and row_pair (flat t * k + j) have room for tokens * k, offsets
-// for experts + 1. Returns the number of rows.
-int64_t plan_counting_sort(const PairList& pairs, int64_t* row_token, int64_t* row_pair, int64_t* offsets) noexcept;
+// Sorts the choices by (expert, token, rank), leaving out -1 and what is not kept (kept null: all are). Returns their
+// number N <= T * k. Row r belongs to token row_token[r], and its weight is element row_weight_index[r] of weights [T, k].
+// The rows of expert e are offsets[e] .. offsets[e+1]-1. Room: row_token and row_weight_index T * k, offsets E + 1.
+int64_t plan_counting_sort(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const uint8_t* kept,
+                           int64_t* row_token, int64_t* row_weight_index, int64_t* offsets) noexcept;
 
-struct PlaceRequest {
-  const int64_t* expert_ids;  // [tokens, k]; -1 = nobody
-  const int64_t* order;       // [tokens]: who is served first
-  int64_t tokens, k, experts, capacity;
-};
-
-// kept [tokens, k]: the pairs that get one of the `capacity` places of their expert. Every first choice is served before
-// any second choice; inside a rank tokens are served in `order`.
-void assign_slots(const PlaceRequest& request, bool* kept);
+// row_of_choice[row_weight_index[r]] = r, and -1 for the choices [T * k] that have no row.
+void invert_rows(int64_t rows, int64_t choices, const int64_t* row_weight_index, int64_t* row_of_choice) noexcept;
 
 }  // namespace switchyard::kernels

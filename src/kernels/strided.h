@@ -10,7 +10,8 @@ template <class T>
 struct MatrixRows {
   T* data = nullptr;
   int64_t stride = 0;
-  [[nodiscard]] T* row(int64_t i) const noexcept { return data + i * stride; }
+  // Always inlined: files of several instruction sets use it, and the linker must not pick one of their copies.
+  [[nodiscard, gnu::always_inline]] T* row(int64_t i) const noexcept { return data + i * stride; }
 };
 
 // [B, S, heads, head_dim]: the heads of a token lie together; tokens and sequences may lie further apart.
