@@ -45,7 +45,8 @@ void ByteLevelBpe::add_vocabulary(const std::string& name) {
 
 void ByteLevelBpe::add_merges(const std::string& name) {
   for (size_t rank = 0; rank < spec_.merges.size(); ++rank) {
-    const auto& [left, right] = spec_.merges[rank];
+    const std::string& left = spec_.merges[rank].first;
+    const std::string& right = spec_.merges[rank].second;
     const auto id_of = [&](const std::string& token) {
       const auto found = spec_.vocab.find(token);
       if (found == spec_.vocab.end())
