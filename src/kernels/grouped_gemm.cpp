@@ -30,16 +30,12 @@ const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
-int64_t packed_size(const BlockKernel& kernel, int64_t panels_width, int64_t depth) {
-  return panels_width * round_up(depth, kernel.k_step) * kernel.element_bytes;
-}
-
 // Private memory of a thread: a packed piece of A, then a packed panel of B.
 int64_t piece_a_bytes(const BlockKernel& kernel) {
-  return round_up(packed_size(kernel, kernel.block_rows, kernel.k_chunk), kPage);
+  return round_up(packed_bytes(kernel, kernel.block_rows, kernel.k_chunk), kPage);
 }
 int64_t thread_bytes(const BlockKernel& kernel) {
-  return piece_a_bytes(kernel) + round_up(packed_size(kernel, kernel.nr, kernel.k_chunk), kPage);
+  return piece_a_bytes(kernel) + round_up(packed_bytes(kernel, kernel.nr, kernel.k_chunk), kPage);
 }
 
 void zero_block(const Problem& p, const BlockItem& item) {
@@ -47,12 +43,20 @@ void zero_block(const Problem& p, const BlockItem& item) {
     std::memset(p.c + row * p.cols + item.n0, 0, sizeof(float) * static_cast<size_t>(item.n1 - item.n0));
 }
 
-// One block of C: k_chunk steps of the contraction at a time, in ascending order.
-void compute_block(const BlockKernel& kernel, const Problem& p, const BlockItem& item, bool accumulate, const char* packed,
+void pack_item(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan, const PackItem& item, char* area) {
+  const Slab& slab = plan.slabs[item.slab];
+  kernel.pack_b(problem_of(g, slab.expert).b, {item.n0, item.n1, item.k0, item.k1},
+                area + place_in(slab, kernel, item.n0, item.k0, item.k1));
+}
+
+// One block of C: k_chunk steps of the contraction at a time, in ascending order. Without a slab, a panel of B is packed and
+// used while it is hot.
+void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan, const BlockItem& item, const char* area,
                    char* own) {
+  const Problem p = problem_of(g, item.expert);
   if (p.depth == 0) return zero_block(p, item);
   char* const own_b = own + piece_a_bytes(kernel);
-  const bool unpacked = item.offset == kUnpacked;  // then a panel is packed and used while it is hot
+  const bool unpacked = item.slab == kUnpacked;
   const int64_t width = unpacked ? kernel.nr : item.n1 - item.n0;
   for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
     const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
@@ -61,10 +65,10 @@ void compute_block(const BlockKernel& kernel, const Problem& p, const BlockItem&
       const int64_t n1 = std::min(n0 + width, item.n1);
       if (unpacked) kernel.pack_b(p.b, {n0, n1, k0, k1}, own_b);
       kernel.multiply({.a = own,
-                       .b = unpacked ? own_b : packed + item.offset + packed_size(kernel, kernel.nr, k0),
-                       .b_panel_bytes = packed_size(kernel, kernel.nr, unpacked ? k1 - k0 : p.depth),
+                       .b = unpacked ? own_b : area + place_in(plan.slabs[item.slab], kernel, n0, k0, k1),
+                       .b_panel_bytes = packed_bytes(kernel, kernel.nr, k1 - k0),
                        .rows = item.m1 - item.m0, .cols = n1 - n0, .k = k1 - k0,
-                       .c = p.c + item.m0 * p.cols + n0, .ldc = p.cols, .add = accumulate || k0 > 0});
+                       .c = p.c + item.m0 * p.cols + n0, .ldc = p.cols, .add = g.accumulate || k0 > 0});
     }
   }
 }
@@ -81,22 +85,17 @@ void grouped_gemm(const GroupedGemm& g) {
   plan.build(g, kernel, threads);
   if (plan.work < kLeastParallelWork) threads = 1;
 
-  const int64_t area = round_up(plan.packed_bytes, kPage);
-  char* const packed = scratch.reserve(static_cast<size_t>(area + threads * thread_bytes(kernel)));
+  const int64_t area_bytes = round_up(plan.area_bytes, kPage);
+  char* const area = scratch.reserve(static_cast<size_t>(area_bytes + threads * thread_bytes(kernel)));
   const Plan& p = plan;  // thread_local names would mean another object inside the region
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    char* const own = packed + area + omp_get_thread_num() * thread_bytes(kernel);
+    char* const own = area + area_bytes + omp_get_thread_num() * thread_bytes(kernel);
     for (const Round& round : p.rounds) {
 #pragma omp for schedule(dynamic, 1)
-      for (size_t i = round.packs_begin; i < round.packs_end; ++i) {
-        const PackItem& item = p.packs[i];
-        const Problem problem = problem_of(g, item.expert);
-        kernel.pack_b(problem.b, {item.n0, item.n1, 0, problem.depth}, packed + item.offset);
-      }
+      for (size_t i = round.packs_begin; i < round.packs_end; ++i) pack_item(kernel, g, p, p.packs[i], area);
 #pragma omp for schedule(dynamic, 1)
-      for (size_t i = round.blocks_begin; i < round.blocks_end; ++i)
-        compute_block(kernel, problem_of(g, p.blocks[i].expert), p.blocks[i], g.accumulate, packed, own);
+      for (size_t i = round.blocks_begin; i < round.blocks_end; ++i) compute_block(kernel, g, p, p.blocks[i], area, own);
     }
   }
 }

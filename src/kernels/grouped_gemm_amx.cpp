@@ -67,6 +67,8 @@ void load_across_k(const float* x, int64_t ld, int64_t filled, int64_t depth, __
 #pragma GCC unroll 16
   for (int j = 0; j < kSide; ++j) {
     const float* step = x + 2 * j * ld;
+    __builtin_prefetch(step + kSteps * ld);
+    __builtin_prefetch(step + (kSteps + 1) * ld);
     const __m512 even = kWhole ? _mm512_loadu_ps(step) : load_part(step, 2 * j < depth ? filled : 0);
     const __m512 odd = kWhole ? _mm512_loadu_ps(step + ld) : load_part(step + ld, 2 * j + 1 < depth ? filled : 0);
     v[j] = _mm512_castsi512_ps(_mm512_permutexvar_epi16(in_pairs, to_bf16(even, odd)));

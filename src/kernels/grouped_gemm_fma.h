@@ -50,11 +50,15 @@ void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, floa
   }
 }
 
-// Source rows run along the panel: copy.
+// Steps of all panels that are packed before the next ones, where source rows run along the panels.
+constexpr int64_t kStepsAtATime = 8;
+
+// Source rows run along the panel: copy. Only a piece of each row is read, too short for the hardware's prefetching.
 template <class V, bool kRound>
 void pack_along(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
   for (int64_t p = 0; p < k; ++p) {
     const float* from = x + p * ld;
+    __builtin_prefetch(from + kStepsAtATime * ld);
     store_lanes<V, kRound>(out + p * lanes.step, lanes, lanes.columns == V::kWidth ? V::load(from) : V::load_part(from, lanes.columns));
   }
 }
@@ -83,9 +87,8 @@ void pack(const Operand& x, const Piece& s, void* out) noexcept {
   auto* to = static_cast<float*>(out);
   const int64_t depth = s.k1 - s.k0;
   if (x.along_k) return pack_steps<V, kRound, kPanel>(x, s, s.k0, depth, depth, to);
-  constexpr int64_t kSteps = 8;
-  for (int64_t p = 0; p < depth; p += kSteps)
-    pack_steps<V, kRound, kPanel>(x, s, s.k0 + p, depth - p < kSteps ? depth - p : kSteps, depth, to + p * kPanel);
+  for (int64_t p = 0; p < depth; p += kStepsAtATime)
+    pack_steps<V, kRound, kPanel>(x, s, s.k0 + p, depth - p < kStepsAtATime ? depth - p : kStepsAtATime, depth, to + p * kPanel);
 }
 
 struct TileArguments {
@@ -149,29 +152,31 @@ void tile_of_height(int64_t rows, const TileArguments& t) {
   }
 }
 
+// Groups of columns, so that C is written in runs longer than a panel while the B of a group stays in the L2 cache.
 template <class V>
 void multiply(const PackedProduct& p) noexcept {
-  constexpr int64_t kCols = 2 * V::kWidth;
-  for (int64_t col = 0; col < p.cols; col += kCols) {
-    const auto* b = reinterpret_cast<const float*>(static_cast<const char*>(p.b) + col / kCols * p.b_panel_bytes);
-    const int64_t width = p.cols - col < kCols ? p.cols - col : kCols;
-    const bool two = width > V::kWidth;
-    TileArguments t{nullptr, b, p.k, nullptr, p.ldc, p.add, two ? width - V::kWidth : width};
-    for (int64_t row = 0; row < p.rows; row += V::kRows) {
-      t.a = static_cast<const float*>(p.a) + row * p.k;
-      t.c = p.c + row * p.ldc + col;
-      const int64_t height = p.rows - row < V::kRows ? p.rows - row : V::kRows;
-      if (two)
-        tile_of_height<V, 2>(height, t);
-      else
-        tile_of_height<V, 1>(height, t);
-    }
+  constexpr int64_t kCols = 2 * V::kWidth, kGroup = 256;
+  for (int64_t group = 0; group < p.cols; group += kGroup) {
+    const int64_t end = p.cols - group < kGroup ? p.cols : group + kGroup;
+    for (int64_t row = 0; row < p.rows; row += V::kRows)
+      for (int64_t col = group; col < end; col += kCols) {
+        const auto* b = static_cast<const char*>(p.b) + col / kCols * p.b_panel_bytes;
+        const int64_t height = p.rows - row < V::kRows ? p.rows - row : V::kRows;
+        const int64_t width = p.cols - col < kCols ? p.cols - col : kCols;
+        const bool two = width > V::kWidth;
+        const TileArguments t{static_cast<const float*>(p.a) + row * p.k, reinterpret_cast<const float*>(b), p.k,
+                              p.c + row * p.ldc + col, p.ldc, p.add, two ? width - V::kWidth : width};
+        if (two)
+          tile_of_height<V, 2>(height, t);
+        else
+          tile_of_height<V, 1>(height, t);
+      }
   }
 }
 
 template <class V, bool kRound>
 constexpr BlockKernel fma_kernel() {
-  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256, .block_rows = 16 * V::kRows,
+  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256, .block_rows = 280 / V::kRows * V::kRows,
           .pack_a = pack<V, kRound, V::kRows>, .pack_b = pack<V, kRound, 2 * V::kWidth>, .multiply = multiply<V>};
 }
 

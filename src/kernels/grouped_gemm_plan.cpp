@@ -27,6 +27,15 @@ int64_t even_piece(int64_t total, int64_t wanted, int64_t unit) {
 
 }  // namespace
 
+int64_t packed_bytes(const BlockKernel& kernel, int64_t width, int64_t depth) {
+  return width * round_up(depth, kernel.k_step) * kernel.element_bytes;
+}
+
+int64_t place_in(const Slab& slab, const BlockKernel& kernel, int64_t n, int64_t k0, int64_t k1) {
+  const int64_t width = round_up(slab.n1 - slab.n0, kernel.nr);
+  return slab.offset + packed_bytes(kernel, width, k0) + packed_bytes(kernel, n - slab.n0, k1 - k0);
+}
+
 Problem problem_of(const GroupedGemm& g, int64_t e) {
   const int64_t first = g.offsets[e], rows = g.offsets[e + 1] - first;
   switch (g.form) {
@@ -41,10 +50,11 @@ Problem problem_of(const GroupedGemm& g, int64_t e) {
 }
 
 void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
+  slabs.clear();
   packs.clear();
   blocks.clear();
   rounds.clear();
-  packed_bytes = used_ = work = 0;
+  area_bytes = used_ = work = 0;
   kernel_ = &kernel;
   few_rows_ = g.form != GemmForm::tn;
   const int64_t rows = g.experts > 0 ? g.offsets[g.experts] - g.offsets[0] : 0;
@@ -64,45 +74,46 @@ void Plan::add_expert(const Problem& p, int64_t expert) {
     add_blocks(p, expert, 0, p.cols, kUnpacked);
     return;
   }
-  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
-  const int64_t fitting = std::max(kPackingArea / column_bytes / kernel_->nr * kernel_->nr, kernel_->nr);
+  const int64_t panel_bytes = packed_bytes(*kernel_, kernel_->nr, p.depth);
+  const int64_t fitting = std::max(kPackingArea / panel_bytes, int64_t{1}) * kernel_->nr;
   const int64_t piece = even_piece(p.cols, fitting, kernel_->nr);
   for (int64_t n0 = 0; n0 < p.cols; n0 += piece) {
     const int64_t n1 = std::min(n0 + piece, p.cols);
-    const int64_t bytes = round_up(n1 - n0, kernel_->nr) * column_bytes;
+    const int64_t bytes = packed_bytes(*kernel_, round_up(n1 - n0, kernel_->nr), p.depth);
     if (used_ > 0 && used_ + bytes > kPackingArea) {
       close_round();
       rounds.push_back({packs.size(), packs.size(), blocks.size(), blocks.size()});
       used_ = 0;
     }
-    add_packs(p, expert, n0, n1);
-    add_blocks(p, expert, n0, n1, used_);
+    slabs.push_back({expert, n0, n1, used_});
+    add_packs(p, slabs.size() - 1);
+    add_blocks(p, expert, n0, n1, slabs.size() - 1);
     used_ += round_up(bytes, kCacheLine);
-    packed_bytes = std::max(packed_bytes, used_);
+    area_bytes = std::max(area_bytes, used_);
   }
 }
 
-void Plan::add_packs(const Problem& p, int64_t expert, int64_t n0, int64_t n1) {
-  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
-  const int64_t piece = round_up(std::max(kPackElements / p.depth, int64_t{1}), kernel_->nr);
-  for (int64_t n = n0; n < n1; n += piece)
-    packs.push_back({expert, n, std::min(n + piece, n1), used_ + (n - n0) * column_bytes});
+void Plan::add_packs(const Problem& p, size_t slab) {
+  const auto [expert, n0, n1, offset] = slabs[slab];
+  const int64_t chunk = std::min(p.depth, kernel_->k_chunk);
+  const int64_t piece = round_up(std::max(kPackElements / chunk, int64_t{1}), kernel_->nr);
+  for (int64_t k0 = 0; k0 < p.depth; k0 += chunk)
+    for (int64_t n = n0; n < n1; n += piece)
+      packs.push_back({slab, n, std::min(n + piece, n1), k0, std::min(k0 + chunk, p.depth)});
 }
 
 // Blocks of about block_work_ multiply-adds: whole width first, fewer rows as far as that pays, then fewer columns.
-void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, int64_t offset) {
+void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, size_t slab) {
   const int64_t cols = n1 - n0, depth = std::max(p.depth, int64_t{1});
-  const int64_t column_bytes = round_up(p.depth, kernel_->k_step) * kernel_->element_bytes;
   const int64_t area = std::max(block_work_ / depth, int64_t{1});
-  const int64_t least = round_up(cols * column_bytes <= kCachedB ? kLeastRowsCached : kLeastRowsStreamed, kernel_->mr);
+  const int64_t least = round_up(packed_bytes(*kernel_, cols, p.depth) <= kCachedB ? kLeastRowsCached : kLeastRowsStreamed, kernel_->mr);
   const int64_t tall = std::min(std::max(round_up(area / cols, kernel_->mr), least), kernel_->block_rows);
   const int64_t rows = even_piece(p.rows, tall, kernel_->mr);
   const int64_t wide = std::max(round_up(area / rows, kernel_->nr), kLeastColumns);
   const int64_t columns = even_piece(cols, wide, kernel_->nr);
   for (int64_t m = 0; m < p.rows; m += rows)
     for (int64_t n = n0; n < n1; n += columns)
-      blocks.push_back({expert, m, std::min(m + rows, p.rows), n, std::min(n + columns, n1),
-                        offset == kUnpacked ? kUnpacked : offset + (n - n0) * column_bytes});
+      blocks.push_back({expert, m, std::min(m + rows, p.rows), n, std::min(n + columns, n1), slab});
 }
 
 void Plan::close_round() {

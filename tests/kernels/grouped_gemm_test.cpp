@@ -10,6 +10,7 @@
 #include <ostream>
 #include <random>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -47,10 +48,10 @@ struct Data {
     const bool tn = c.form == GemmForm::tn;
     const int64_t rows = offsets.back(), experts = static_cast<int64_t>(c.rows.size());
     std::mt19937 random(seed);
-    std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+    const auto uniform = [&] { return std::ldexp(static_cast<float>(random() >> 8), -23) - 1.0f; };  // in [-1, 1)
     const auto fill = [&](std::vector<float>& v, int64_t size) {
       v.resize(static_cast<size_t>(size));
-      for (float& x : v) x = uniform(random);
+      for (float& x : v) x = uniform();
     };
     fill(a, rows * c.width);
     fill(b, tn ? rows * c.n : experts * c.width * c.n);
@@ -218,6 +219,35 @@ TEST_P(EveryVariant, ARowDoesNotDependOnItsNeighbours) {
       EXPECT_EQ(some.run(), std::vector<float>(want.begin() + first * n, want.end())) << word(form) << ", " << rows << " rows";
     }
   }
+}
+
+// Offsets may start anywhere: a call over some of the experts of a larger batch.
+TEST_P(EveryVariant, OffsetsNeedNotStartAtZero) {
+  const ScopedIsa forced(isa());
+  for (const GemmForm form : kForms) {
+    const Data all({form, {5, 40, 3}, 20, 22}, compute());
+    Data last = all;
+    last.offsets = {5, 45, 48};
+    last.call.experts = 2;
+    const bool tn = form == GemmForm::tn;
+    const size_t expert = 20 * 22;
+    if (!tn) last.b.erase(last.b.begin(), last.b.begin() + expert);
+    const auto want = all.run(), got = last.run();
+    const size_t skipped = tn ? expert : 5 * 22, shift = tn ? expert : 0;
+    EXPECT_TRUE(std::equal(want.begin() + skipped, want.end(), got.begin() + skipped - shift)) << word(form);
+  }
+}
+
+// Callers in several threads, as ranks in one process are, share nothing.
+TEST_P(EveryVariant, CallersInSeveralThreadsDoNotDisturbEachOther) {
+  const ScopedIsa forced(isa());
+  const Data data({GemmForm::nt, {70, 1, 90}, 65, 66}, compute());
+  const auto want = data.run();
+  std::vector<std::vector<float>> got(3);
+  std::vector<std::thread> callers;
+  for (auto& result : got) callers.emplace_back([&] { for (int turn = 0; turn < 5; ++turn) result = data.run(); });
+  for (auto& caller : callers) caller.join();
+  for (const auto& result : got) EXPECT_EQ(result, want);
 }
 
 TEST_P(EveryVariant, NanAndInfinityReachTheirElementsAlone) {
