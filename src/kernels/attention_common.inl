@@ -16,7 +16,7 @@ namespace {
 constexpr int kRowVectors = 2;
 constexpr int kRowLanes = kRowVectors * kLanes;
 constexpr int kKeyBlock = 64;
-constexpr int kTileRows = kLanes == 16 ? 8 : 4;  // kTileRows x 2 sums, 2 vectors of b and a broadcast fit the registers
+constexpr int kTileRows = kLanes == 16 ? 8 : 4;  // sums, 2 vectors of b and a broadcast fit the registers
 constexpr float kLog2E = 1.44269504f;
 constexpr float kLn2 = 0.693147181f;
 constexpr float kInfinity = __builtin_inff();
@@ -25,12 +25,12 @@ enum class Start { zero, add, scaled };  // a product overwrites c, adds to c, o
 
 // c[i, :] = start + sum_t a[i * row + t * step] * b[t, :]  for i < R; rows of b and c are V vectors, ldb and ldc apart.
 template <int R, int V, Start S>
-inline void tile(const float* a, int64_t row, int64_t step, const float* b, int64_t ldb, float* c, int64_t ldc,
+[[gnu::noinline]] void tile(const float* a, int64_t row, int64_t step, const float* b, int64_t ldb, float* c, int64_t ldc,
                  int64_t depth, const Floats* scale) {
   Floats sum[R][V];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       if constexpr (S == Start::zero) sum[i][v] = Floats{};
       if constexpr (S == Start::add) sum[i][v] = load(c + i * ldc + v * kLanes);
@@ -38,18 +38,18 @@ inline void tile(const float* a, int64_t row, int64_t step, const float* b, int6
     }
   for (int64_t t = 0; t < depth; ++t) {
     Floats right[V];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) right[v] = load(b + t * ldb + v * kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
       const Floats left = splat(a[i * row + t * step]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[i][v] += left * right[v];
     }
   }
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) store(c + i * ldc + v * kLanes, sum[i][v]);
 }
 
@@ -131,7 +131,7 @@ inline Visible visibility(const AttentionShape& s, const RowBlock& block, int64_
 }
 
 // scores [count, kRowLanes]: those of hidden keys become -inf.
-inline void hide(const AttentionShape& s, const RowBlock& block, int64_t first, int64_t count, float* scores) {
+[[gnu::noinline]] void hide(const AttentionShape& s, const RowBlock& block, int64_t first, int64_t count, float* scores) {
   const int32_t* segment = s.k_segment ? s.k_segment + block.sequence * s.keys + first : nullptr;
   for (int v = 0; v < kRowVectors; ++v) {
     const Ints last_key = load_ints(block.last_key + v * kLanes), row_segment = load_ints(block.segment + v * kLanes);
@@ -146,7 +146,7 @@ inline void hide(const AttentionShape& s, const RowBlock& block, int64_t first, 
 
 // to[d, lane] = factor * row of the lane [d]; lanes without a row get 0. d < head_dim.
 template <class T>
-inline void rows_to_lanes(const AttentionShape& s, const HeadRows<T>& from, const RowBlock& block, float factor, float* to) {
+[[gnu::noinline]] void rows_to_lanes(const AttentionShape& s, const HeadRows<T>& from, const RowBlock& block, float factor, float* to) {
   for (int v = 0; v < kRowVectors; ++v)
     for (int64_t d = 0; d < s.head_dim; d += kLanes) {
       const int64_t width = s.head_dim - d < kLanes ? s.head_dim - d : kLanes;
@@ -164,7 +164,7 @@ inline void rows_to_lanes(const AttentionShape& s, const HeadRows<T>& from, cons
 }
 
 // row of the lane [d] = from[d, lane] * factor[lane]
-inline void lanes_to_rows(const AttentionShape& s, const float* from, const Floats* factor, const RowBlock& block,
+[[gnu::noinline]] void lanes_to_rows(const AttentionShape& s, const float* from, const Floats* factor, const RowBlock& block,
                           const HeadRows<float>& to) {
   for (int v = 0; v < kRowVectors; ++v)
     for (int64_t d = 0; d < s.head_dim; d += kLanes) {

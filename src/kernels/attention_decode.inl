@@ -14,26 +14,24 @@ struct Partial {
   float largest, sum;
 };
 
-// scores[i * kDecodeChunk + j] = <query i, key j> for R rows; query rows are `padded` apart and zero beyond head_dim.
-template <int R>
-inline void decode_scores(const float* query, int64_t padded, const float* keys, int64_t stride, int64_t count, int64_t c,
-                          float* scores) {
+// scores[j] = <query, key j>; kLanes keys at a time, whose sums are joined into one vector. query is zero from c to its
+// next multiple of kLanes.
+inline void decode_scores(const float* query, const float* keys, int64_t stride, int64_t count, int64_t c, float* scores) {
   const int64_t whole = c / kLanes * kLanes;
-  for (int64_t j = 0; j < count; ++j) {
-    const float* key = keys + j * stride;
-    Floats sum[R] = {};
+  for (int64_t j = 0; j < count; j += kLanes) {
+    const float* key[kLanes];  // beyond the end: the last key again
+    for (int64_t i = 0; i < kLanes; ++i) key[i] = keys + (j + i < count ? j + i : count - 1) * stride;
+    Floats sum[kLanes] = {};
     for (int64_t d = 0; d < whole; d += kLanes) {
-      const Floats x = load(key + d);
-#pragma GCC unroll 4
-      for (int i = 0; i < R; ++i) sum[i] += x * load(query + i * padded + d);
+      const Floats x = load(query + d);
+#pragma GCC unroll 16
+      for (int i = 0; i < kLanes; ++i) sum[i] += x * load(key[i] + d);
     }
     if (whole < c) {
-      const Floats x = load_first(key + whole, c - whole);
-#pragma GCC unroll 4
-      for (int i = 0; i < R; ++i) sum[i] += x * load(query + i * padded + whole);
+      const Floats x = load(query + whole);
+      for (int i = 0; i < kLanes; ++i) sum[i] += x * load_first(key[i] + whole, c - whole);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < R; ++i) scores[i * kDecodeChunk + j] = sum_lanes(sum[i]);
+    store(scores + j, sum_each(sum));
   }
 }
 
@@ -42,6 +40,8 @@ template <int R>
 inline void decode_values(const float* p, const float* values, int64_t stride, int64_t count, int64_t c, int64_t padded,
                           float* out) {
   int64_t d = 0;
+  for (; d + 4 * kLanes <= c; d += 4 * kLanes)
+    tile<R, 4, Start::zero>(p, kDecodeChunk, 1, values + d, stride, out + d, padded, count, nullptr);
   for (; d + 2 * kLanes <= c; d += 2 * kLanes)
     tile<R, 2, Start::zero>(p, kDecodeChunk, 1, values + d, stride, out + d, padded, count, nullptr);
   for (; d + kLanes <= c; d += kLanes)
@@ -105,11 +105,11 @@ inline void decode_chunk(const AttentionShape& s, const HeadRows<const float>& q
       const float* query = q.data + sequence * q.sequence_stride + at.query * q.token_stride + at.head * c;
       for (int64_t d = 0; d < padded; ++d) own[i * padded + d] = d < c ? query[d] * (s.scale * kLog2E) : 0.0f;
     }
-    some == 1 ? decode_scores<1>(own, padded, keys, k.token_stride, count, c, scores)
-              : decode_scores<kDecodeRows>(own, padded, keys, k.token_stride, count, c, scores);
-    for (int64_t i = 0; i < some; ++i)
-      partial[row + i] =
-          decode_softmax(s, sequence, decode_row(s, kv_head, row + i).query, first, count, scores + i * kDecodeChunk);
+    for (int64_t i = 0; i < some; ++i) {
+      float* row_scores = scores + i * kDecodeChunk;
+      decode_scores(own + i * padded, keys, k.token_stride, count, c, row_scores);
+      partial[row + i] = decode_softmax(s, sequence, decode_row(s, kv_head, row + i).query, first, count, row_scores);
+    }
     some == 1 ? decode_values<1>(scores, values, v.token_stride, count, c, padded, sums + row * padded)
               : decode_values<kDecodeRows>(scores, values, v.token_stride, count, c, padded, sums + row * padded);
     row += some;

@@ -10,7 +10,7 @@ struct RunningSoftmax {
 
 // scores [count, kRowLanes] -> 2^(scores - largest), after `largest` has taken them in; `decay` rescales what was summed
 // before.
-inline void softmax_step(float* scores, int64_t count, RunningSoftmax& running, Floats* decay) {
+[[gnu::noinline]] void softmax_step(float* scores, int64_t count, RunningSoftmax& running, Floats* decay) {
   for (int v = 0; v < kRowVectors; ++v) {
     float* column = scores + v * kLanes;
     Floats top[4] = {running.largest[v], running.largest[v], running.largest[v], running.largest[v]};

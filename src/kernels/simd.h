@@ -8,12 +8,7 @@
 #endif
 
 #if defined(__SSE2__)
-#pragma GCC diagnostic push
-#if !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns about the undefined operand of its own intrinsics
-#endif
 #include <immintrin.h>
-#pragma GCC diagnostic pop
 #endif
 
 #include <cstdint>
@@ -37,7 +32,7 @@ typedef int32_t IntsAnywhere __attribute__((vector_size(kLanes * 4), aligned(4),
 inline Floats load(const float* p) { return *reinterpret_cast<const FloatsAnywhere*>(p); }
 inline void store(float* p, Floats x) { *reinterpret_cast<FloatsAnywhere*>(p) = x; }
 inline Ints load_ints(const int32_t* p) { return *reinterpret_cast<const IntsAnywhere*>(p); }
-inline Floats splat(float x) { return Floats{} + x; }
+inline Floats splat(float x) { return x - Floats{}; }  // minus: x + 0 is not x for x = -0
 inline Ints splat_int(int32_t x) { return Ints{} + x; }
 inline Ints bits_of(Floats x) { return reinterpret_cast<Ints>(x); }
 inline Floats from_bits(Ints x) { return reinterpret_cast<Floats>(x); }
@@ -73,10 +68,11 @@ inline void store_first(float* p, Floats x, int64_t n) {
 #endif
 }
 
-// max(x, y) and min(x, y); where either is NaN the result is y.
+// max(x, y) and min(x, y); where either is NaN the result is y. (The unmasked AVX-512 intrinsics of GCC 12 warn about
+// their own undefined operand; with all lanes chosen the masked ones give the same instruction.)
 inline Floats max(Floats x, Floats y) {
 #if defined(__AVX512F__)
-  return (Floats)_mm512_max_ps((__m512)x, (__m512)y);
+  return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)x, (__m512)y);
 #elif defined(__AVX2__)
   return (Floats)_mm256_max_ps((__m256)x, (__m256)y);
 #else
@@ -86,7 +82,7 @@ inline Floats max(Floats x, Floats y) {
 
 inline Floats min(Floats x, Floats y) {
 #if defined(__AVX512F__)
-  return (Floats)_mm512_min_ps((__m512)x, (__m512)y);
+  return (Floats)_mm512_maskz_min_ps(0xffff, (__m512)x, (__m512)y);
 #elif defined(__AVX2__)
   return (Floats)_mm256_min_ps((__m256)x, (__m256)y);
 #else
@@ -98,7 +94,7 @@ inline Floats abs(Floats x) { return from_bits(bits_of(x) & 0x7fffffff); }
 
 inline Floats sqrt(Floats x) {
 #if defined(__AVX512F__)
-  return (Floats)_mm512_sqrt_ps((__m512)x);
+  return (Floats)_mm512_maskz_sqrt_ps(0xffff, (__m512)x);
 #elif defined(__AVX2__)
   return (Floats)_mm256_sqrt_ps((__m256)x);
 #elif defined(__SSE2__)
@@ -107,21 +103,6 @@ inline Floats sqrt(Floats x) {
   for (int lane = 0; lane < kLanes; ++lane) x[lane] = __builtin_sqrtf(x[lane]);
   return x;
 #endif
-}
-
-// Sum and maximum over the lanes, by halves.
-inline float sum_lanes(Floats x) {
-  float lane[kLanes];
-  store(lane, x);
-  for (int half = kLanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-  return lane[0];
-}
-
-inline float max_lanes(Floats x) {
-  float best = x[0];
-  for (int lane = 1; lane < kLanes; ++lane) best = x[lane] > best ? x[lane] : best;
-  return best;
 }
 
 // Lanes of a and b in turn, from their lower and from their upper halves.
@@ -154,6 +135,27 @@ inline void transpose(Floats (&x)[kLanes]) {
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) x[i] = y[i];
   }
+}
+
+// The sum of the lanes of x[i] in lane i: each round adds neighbours and halves the number of vectors.
+inline Floats sum_each(Floats (&x)[kLanes]) {
+#pragma GCC unroll 4
+  for (int count = kLanes / 2; count > 0; count /= 2)
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) x[i] = interleave_low(x[i], x[i + count]) + interleave_high(x[i], x[i + count]);
+  return x[0];
+}
+
+inline float sum_lanes(Floats x) {
+#pragma GCC unroll 4
+  for (int width = kLanes; width > 1; width /= 2) x = interleave_low(x, x) + interleave_high(x, x);
+  return x[0];
+}
+
+inline float max_lanes(Floats x) {
+#pragma GCC unroll 4
+  for (int width = kLanes; width > 1; width /= 2) x = max(interleave_low(x, x), interleave_high(x, x));
+  return x[0];
 }
 
 // Interpolates 2^r on [-1/2, 1/2] at Chebyshev points; p(0) = 1 exactly, so that whole powers are exact.
