@@ -84,7 +84,7 @@ std::string figures_table(const Comparison& c) {
   return table({"run", "#seeds", "#parameters", "#active", "#FLOPs per token", "#final validation loss", "#time"}, rows);
 }
 
-// "in step 420 of 600: 1.43 times sooner" for one axis; says when some or all seeds do not arrive.
+// Where one group arrives and how much sooner than the baseline ends; says when some or all seeds do not arrive.
 template <class Show>
 std::string reach_text(const GroupCurve& curve, const GroupCurve& baseline, Show show) {
   const Spread mine = spread(curve.reach), base = spread(baseline.reach);
@@ -92,7 +92,7 @@ std::string reach_text(const GroupCurve& curve, const GroupCurve& baseline, Show
   if (mine.count == 0) return "not reached";
   std::string out = spread_text(mine, seeds, show);
   if (base.count == baseline.reach.size() && mine.count == seeds && mine.mean > 0)
-    out += fmt::format("<br/><small>{}× the baseline's speed</small>", fixed(base.mean / mine.mean, 2));
+    out += fmt::format("<br/><small>{}× sooner</small>", fixed(base.mean / mine.mean, 2));
   return out;
 }
 

@@ -78,7 +78,7 @@ std::string tiles_html(const std::vector<Tile>& tiles) {
   std::string out = "<div class=\"tiles\">";
   for (const Tile& t : tiles)
     out += fmt::format("<div class=\"tile\"><div class=\"label\">{}</div><div class=\"value\">{}{}</div><div class=\"extra\">{}</div></div>",
-                       escape(t.label), escape(t.value), t.unit.empty() ? "" : fmt::format(" <small>{}</small>", escape(t.unit)), escape(t.extra));
+                       escape(t.label), escape(t.value), t.unit.empty() || t.value == kNoValue ? "" : fmt::format(" <small>{}</small>", escape(t.unit)), escape(t.extra));
   return out + "</div>\n";
 }
 

@@ -12,8 +12,8 @@ namespace switchyard::report {
 // Everything for a page: colours for light, dark and print, layout, and chart_css().
 [[nodiscard]] std::string page_css();
 
-// Tooltips and the choice of a layer. Pages are complete without it. When it ran through, <html> has data-script="done";
-// an error leaves its message in data-script-error.
+// Tooltips and the choice of a layer. Pages are complete without it. When it ran through, <html> has data-script="done"
+// and the page's height in data-height; an error leaves its message in data-script-error (tools/render_report.sh looks).
 [[nodiscard]] std::string_view page_script();
 
 // Replaces var(--name) by the light colour for every colour of the page, for pictures outside of it.

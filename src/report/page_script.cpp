@@ -155,6 +155,7 @@ document.addEventListener("focusin", e => {
   show(e.target, box.left, box.top);
 });
 
+root.dataset.height = Math.ceil(document.body.getBoundingClientRect().height);
 root.dataset.script = "done";
 })();
 )js";

@@ -91,7 +91,7 @@ nav a:hover,nav a:focus-visible{color:var(--accent);text-decoration:underline}
 .grid3>.card>.chart,.grid4>.card>.chart{margin-top:auto}
 .grid4>.card{padding:12px 12px}
 .grid4 .chart{max-width:300px}
-.below{margin-top:20px}
+section>.card+.card,.below{margin-top:20px}
 .split{display:grid;grid-template-columns:minmax(0,2fr) minmax(0,1fr);gap:20px}
 .pair{display:flex;flex-wrap:wrap;gap:20px}
 .pair .card{flex:1 1 420px;min-width:0}
@@ -99,8 +99,7 @@ nav a:hover,nav a:focus-visible{color:var(--accent);text-decoration:underline}
 .card .about{color:var(--ink3);font-size:13px;line-height:1.4;margin:0 0 8px;max-width:none}
 .chart{display:block;width:100%;height:auto;overflow:visible}
 .chart.matrix{width:auto;max-width:100%}
-.chart.strip{width:100%}
-.chart.scale{width:auto;margin-top:10px}
+.chart.scale{width:auto;margin:10px 0}
 .scroll{overflow-x:auto;overscroll-behavior-x:contain;padding-bottom:4px}
 .scroll .chart.large{max-width:none}
 .narrow{display:none}
@@ -198,7 +197,7 @@ std::string chart_css() {
 }
 
 std::string page_css() {
-  return fmt::format(":root{{{}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{}}}.tok{{background:rgb(var(--e)/.42)}}}}\n",
+  return fmt::format(":root{{{}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{}}}.tok{{background:rgb(var(--e)/.5)}}}}\n",
                      properties(&Colour::light), properties(&Colour::dark)) +
          std::string(kPageRules) + chart_css();
 }

@@ -25,8 +25,13 @@ size_t most_experts(const RunFiles& run) {
 }  // namespace
 
 std::string render_report(const RunFiles& run) {
-  const std::vector<Section> sections = {loss_section(run),  load_section(run),  balance_section(run), routing_section(run),
-                                         speed_section(run), model_section(run), sample_section(run),  reproduce_section(run)};
+  const bool dense = !run.train.empty() && run.num_moe_layers() == 0;  // then one section says so, not three
+  std::vector<Section> sections = {loss_section(run), load_section(run)};
+  if (!dense) {
+    sections.push_back(balance_section(run));
+    sections.push_back(routing_section(run));
+  }
+  for (const auto section : {speed_section, model_section, sample_section, reproduce_section}) sections.push_back(section(run));
   std::string body = header_html(run) + navigation(sections) + "<main>\n";
   for (const Section& s : sections) body += section_html(s);
   body += "</main>\n<footer>Written by Switchyard from the files of " + escape(run.dir) + ". This page needs no network.</footer>\n";

@@ -176,8 +176,8 @@ Section load_section(const RunFiles& run) {
   s.lead = most > 0 ? "Share of the routed choices that each expert receives. Dashed lines: where the borders lie when all experts receive the same."
                     : "One row per expert: its share of the routed choices as a multiple of the uniform share.";
   if (most > 0) s.body += expert_legend(most);
-  s.body += card_grid(cards);
   if (strips) s.body += scale_legend(kRatioSteps);
+  s.body += card_grid(cards);
   return s;
 }
 

@@ -53,7 +53,7 @@ std::vector<Tile> time_tiles(const RunFiles& run) {
   const double tokens = run.train.empty() ? NAN : run.train.back().tokens;
   return {{"Speed", short_number(final_or(run, "tokens_per_s", median(speeds))), "tokens/s", "in training"},
           {"Time", duration(final_or(run, "seconds", last_seconds(run))), "",
-           fmt::format("{} steps{}", short_number(steps), std::isfinite(tokens) ? ", " + short_number(tokens) + " tokens" : "")}};
+           std::isnan(steps) ? "" : fmt::format("{} steps{}", short_number(steps), std::isfinite(tokens) ? ", " + short_number(tokens) + " tokens" : "")}};
 }
 
 std::string subtitle(const RunFiles& run) {

@@ -12,7 +12,8 @@
 namespace switchyard::report {
 namespace {
 
-// Text of a token with its white space made visible where it would not be seen: line feeds keep their effect.
+// Text of a token with its white space made visible where it would not be seen: line feeds keep their effect. The last
+// line feed is left to the caller, who sets it behind the token's element.
 std::string visible(const std::string& token) {
   std::string out;
   for (const char c : clean_utf8(token)) {
@@ -27,6 +28,7 @@ std::string visible(const std::string& token) {
     else
       out += c;
   }
+  if (!out.empty() && out.back() == '\n') out.pop_back();
   return out;
 }
 
@@ -55,8 +57,8 @@ std::string tokens_html(const Trace& trace) {
     const int64_t top = ids.empty() ? -1 : ids[0];
     const std::string name = top < 0 ? "" : std::to_string(top);
     const std::string colour = top < 0 ? "" : fmt::format(" style=\"--e:var(--e{})\"", static_cast<size_t>(top) % kNumExpertColours);
-    out += fmt::format("<span class=\"tok{}\"{} data-e=\"{}\" data-t=\"{}\" title=\"{}\">{}</span>", top < 0 ? " none" : "", colour, name,
-                       escape(on_one_line(trace.tokens[t])), escape(token_title(trace, t)), visible(trace.tokens[t]));
+    out += fmt::format("<span class=\"tok{}\"{} data-e=\"{}\" data-t=\"{}\" title=\"{}\">{}</span>{}", top < 0 ? " none" : "", colour, name,
+                       escape(on_one_line(trace.tokens[t])), escape(token_title(trace, t)), visible(trace.tokens[t]), trace.tokens[t].empty() || trace.tokens[t].back() != '\n' ? "" : "\n");
   }
   return out;
 }

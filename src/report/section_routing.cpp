@@ -12,7 +12,7 @@
 namespace switchyard::report {
 namespace {
 
-constexpr size_t kMostTitledCells = 1100;  // beyond, cells share paths and have no tooltips
+constexpr size_t kMostTitledCells = 12000;  // of all layers; beyond, cells share paths and have no tooltips
 constexpr size_t kMostTexts = 16;          // columns that leave room for a number in each cell
 
 using Table = std::vector<std::vector<double>>;
@@ -25,7 +25,7 @@ std::vector<std::string> expert_labels(size_t num_experts) {
 }
 
 // Cells that fill about half the page, no smaller than can be told apart.
-double cell_width(size_t columns) { return std::clamp(416.0 / static_cast<double>(std::max<size_t>(columns, 1)), 6.0, 52.0); }
+double cell_width(size_t columns) { return std::clamp(400.0 / static_cast<double>(std::max<size_t>(columns, 1)), 6.0, 46.0); }
 
 std::string category_matrix(const RunFiles& run, size_t layer) {
   const Table& share = run.trace->category_share[layer];
@@ -37,7 +37,7 @@ std::string category_matrix(const RunFiles& run, size_t layer) {
   m.cell_height = 34;
   m.row_labels = run.trace->category_names;
   m.column_labels = expert_labels(num_experts);
-  const bool texts = num_experts <= kMostTexts, titles = share.size() * num_experts <= kMostTitledCells;
+  const bool texts = num_experts <= kMostTexts, titles = share.size() * num_experts * run.trace->layers.size() <= kMostTitledCells;
   for (size_t c = 0; c < share.size(); ++c) {
     std::vector<double> levels;
     std::vector<std::string> text, title;
@@ -64,7 +64,7 @@ std::string similarity_matrix(const RunFiles& run, size_t layer) {
   m.cell_width = cell_width(n);
   m.cell_height = n <= 16 ? 30 : m.cell_width;
   m.row_labels = m.column_labels = expert_labels(n);
-  const bool texts = n <= kMostTexts, titles = n * n <= kMostTitledCells;
+  const bool texts = n <= kMostTexts, titles = n * n * run.trace->layers.size() <= kMostTitledCells;
   for (size_t r = 0; r < n; ++r) {
     std::vector<double> levels;
     std::vector<std::string> text, title;

@@ -32,7 +32,7 @@ Series smooth(const Series& s, size_t half_width) {
     const double mean = (sum_y[i + right + 1] - sum_y[i - left]) / n;
     const double centre = static_cast<double>(i) + 0.5 * (static_cast<double>(right) - static_cast<double>(left));
     const double covariance = (sum_iy[i + right + 1] - sum_iy[i - left]) / n - centre * mean;
-    const double slope = n > 2 ? covariance * 12 / (n * n - 1) : 0;  // variance of n neighbouring indices: (n^2 - 1) / 12
+    const double slope = n > 1 ? covariance * 12 / (n * n - 1) : 0;  // variance of n neighbouring indices: (n^2 - 1) / 12
     out[i] = {s[i].x, left == right ? mean : mean + slope * (static_cast<double>(i) - centre)};
   }
   return out;

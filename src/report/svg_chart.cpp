@@ -70,7 +70,7 @@ Frame make_frame(const LineChart& chart, const Range& x, const Range& y) {
   for (const std::string& label : f.y.labels) widest = std::max(widest, text_width(label, kFont));
   f.left = std::ceil(widest + kTickGap + 2);
   f.width = chart.width - f.left - end_label_room(chart);
-  f.x = make_axis(from_zero_if_near(x.low, x.high), x.high, std::max(3, static_cast<int>(f.width / 50)), chart.x_unit, false);
+  f.x = make_axis(from_zero_if_near(x.low, x.high), x.high, std::clamp(static_cast<int>(f.width / 45), 3, 9), chart.x_unit, false);
   return f;
 }
 

@@ -32,7 +32,8 @@ Layout layout_of(const Matrix& m) {
   double widest = 0;
   for (const std::string& label : m.row_labels) widest = std::max(widest, text_width(label, 12));
   l.left = std::ceil(std::min(widest, 160.0) + 8);
-  l.top = 38;
+  const bool labelled = std::any_of(m.column_labels.begin(), m.column_labels.end(), [](const std::string& s) { return !s.empty(); });
+  l.top = labelled ? 38 : 20;
   l.width = l.left + m.cell_width * static_cast<double>(m.column_labels.size()) + 2;
   l.height = l.top + m.cell_height * static_cast<double>(m.row_labels.size()) + 4;
   return l;
@@ -59,8 +60,8 @@ std::string separate_cells(const Matrix& m, const Layout& l) {
   for (size_t r = 0; r < m.level.size(); ++r)
     for (size_t c = 0; c < m.level[r].size(); ++c) {
       const double x = l.left + static_cast<double>(c) * m.cell_width, y = l.top + static_cast<double>(r) * m.cell_height;
-      out += fmt::format("<g class=\"cell\"><rect {} x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"2\"/>", paint(m.level[r][c]),
-                         x + gap, y + gap, m.cell_width - 2 * gap, m.cell_height - 2 * gap);
+      out += fmt::format("<g class=\"cell\"><rect {} x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" rx=\"{}\"/>", paint(m.level[r][c]),
+                         x + gap, y + gap, m.cell_width - 2 * gap, m.cell_height - 2 * gap, m.cell_width >= 14 ? 2 : 0);
       if (!m.text.empty())
         out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"tick mid ink\">{}</text>", x + m.cell_width / 2, y + m.cell_height / 2 + 4,
                            escape(m.text[r][c]));
@@ -76,13 +77,12 @@ std::string shared_paths(const Matrix& m, const Layout& l) {
       const double v = m.level[r][c];
       const int shade = std::isnan(v) ? kShades + 1 : static_cast<int>(std::lround(std::clamp(v, -1.0, 1.0) * kShades));
       if (shade == 0) continue;
-      paths[shade] += fmt::format("M{:g} {:g}h{:g}v{:g}h-{:g}z", l.left + static_cast<double>(c) * m.cell_width,
-                                  l.top + static_cast<double>(r) * m.cell_height, m.cell_width, m.cell_height, m.cell_width);
+      paths[shade] += fmt::format("M{} {}h1v1h-1z", c, r);  // in units of cells
     }
-  std::string out;
+  std::string out = fmt::format("<g transform=\"translate({:g} {:g}) scale({:g} {:g})\">", l.left, l.top, m.cell_width, m.cell_height);
   for (const auto& [shade, d] : paths)
     out += fmt::format("<path {} d=\"{}\"/>", paint(shade > kShades ? NAN : static_cast<double>(shade) / kShades), d);
-  return out + fmt::format("<rect class=\"border\" x=\"{:g}\" y=\"{:g}\" width=\"{:g}\" height=\"{:g}\"/>", l.left, l.top, l.width - l.left - 2,
+  return out + fmt::format("</g><rect class=\"border\" x=\"{:g}\" y=\"{:g}\" width=\"{:g}\" height=\"{:g}\"/>", l.left, l.top, l.width - l.left - 2,
                            l.height - l.top - 4);
 }
 

@@ -91,7 +91,7 @@ std::string draw(const ShareChart& chart) {
     rows.push_back(rows[0]);
   }
   const double width = chart.width - kLeft - kRight, height = chart.height - kTop - kBottom;
-  const Axis axis = make_axis(from_zero_if_near(xs.front(), xs.back()), xs.back(), std::max(3, static_cast<int>(width / 50)), Unit::plain, false);
+  const Axis axis = make_axis(from_zero_if_near(xs.front(), xs.back()), xs.back(), std::clamp(static_cast<int>(width / 45), 3, 9), Unit::plain, false);
   out += frame_svg(chart, axis, width, height);
   std::vector<double> px, base(xs.size(), 0.0);
   for (const double x : xs) px.push_back(kLeft + axis.place(x, width));
