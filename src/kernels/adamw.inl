@@ -8,7 +8,9 @@ namespace {
 
 constexpr int64_t kChunk = 16384;  // elements that one thread takes at a time; the unit of the fixed summation order
 
-typedef double Doubles __attribute__((vector_size(kLanes * 8)));
+typedef double Doubles __attribute__((vector_size(kLanes * 4)));  // as wide as Floats, so half as many lanes
+typedef float HalfFloats __attribute__((vector_size(kLanes * 2), aligned(4), may_alias));
+constexpr int kHalf = kLanes / 2;
 
 inline int64_t chunk_end(int64_t chunk, int64_t n) { return (chunk + 1) * kChunk < n ? (chunk + 1) * kChunk : n; }
 
@@ -26,15 +28,17 @@ inline State step_of(const AdamWTerms& a, Floats grad, const State& old) {
 }
 
 inline double chunk_sum_of_squares(const float* x, int64_t n) {
-  Doubles sum[2] = {};
+  Doubles sum[4] = {};
   int64_t i = 0;
-  for (; i + 2 * kLanes <= n; i += 2 * kLanes)
-    for (int u = 0; u < 2; ++u) {
-      const Doubles wide = __builtin_convertvector(load(x + i + u * kLanes), Doubles);
+  for (; i + 4 * kHalf <= n; i += 4 * kHalf)
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) {
+      const Doubles wide = __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(x + i + u * kHalf), Doubles);
       sum[u] += wide * wide;
     }
+  const Doubles joined = (sum[0] + sum[1]) + (sum[2] + sum[3]);
   double total = 0.0;
-  for (int lane = 0; lane < kLanes; ++lane) total += sum[0][lane] + sum[1][lane];
+  for (int lane = 0; lane < kHalf; ++lane) total += joined[lane];
   for (; i < n; ++i) total += static_cast<double>(x[i]) * x[i];
   return total;
 }
