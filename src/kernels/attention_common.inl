@@ -64,6 +64,9 @@ inline void product(int64_t rows, const float* a, int64_t row, int64_t step, con
   if (i < rows) tile<1, V, S>(a + i * row, row, step, b, ldb, c + i * ldc, ldc, depth, scale);
 }
 
+// The first n <= kLanes elements at p, the rest zero.
+inline Floats first_of(const float* p, int64_t n) { return n == kLanes ? load(p) : load_first(p, n); }
+
 inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // Rows first .. first + count - 1 of the queries * group rows of one (sequence, kv head).
@@ -145,42 +148,47 @@ inline Visible visibility(const AttentionShape& s, const RowBlock& block, int64_
 }
 
 // to[d, lane] = factor * row of the lane [d]; lanes without a row get 0. d < head_dim.
-template <class T>
-[[gnu::noinline]] void rows_to_lanes(const AttentionShape& s, const HeadRows<T>& from, const RowBlock& block, float factor, float* to) {
-  for (int v = 0; v < kRowVectors; ++v)
+[[gnu::noinline]] void rows_to_lanes(const AttentionShape& s, const HeadRows<const float>& from, const RowBlock& block,
+                                     float factor, float* to) {
+  for (int v = 0; v < kRowVectors; ++v) {
+    const int64_t count = block.count - v * kLanes;  // lanes with a row, if less than kLanes
+    const float* row[kLanes];
+    for (int64_t i = 0; i < kLanes && i < count; ++i) row[i] = lane_row(s, from, block, v * kLanes + i);
     for (int64_t d = 0; d < s.head_dim; d += kLanes) {
       const int64_t width = s.head_dim - d < kLanes ? s.head_dim - d : kLanes;
       Floats x[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i) {
-        const int64_t lane = v * kLanes + i;
-        x[i] = Floats{};
-        if (lane >= block.count) continue;
-        const float* row = lane_row(s, from, block, lane) + d;
-        x[i] = (width == kLanes ? load(row) : load_first(row, width)) * factor;
+      if (width == kLanes && count >= kLanes) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) x[i] = load(row[i] + d) * factor;
+      } else {
+        for (int64_t i = 0; i < kLanes; ++i) x[i] = i < count ? first_of(row[i] + d, width) * factor : Floats{};
       }
       transpose(x);
-      for (int64_t i = 0; i < width; ++i) store(to + (d + i) * kRowLanes + v * kLanes, x[i]);
+      float* column = to + d * kRowLanes + v * kLanes;
+      for (int64_t i = 0; i < width; ++i) store(column + i * kRowLanes, x[i]);
     }
+  }
 }
 
 // row of the lane [d] = from[d, lane] * factor[lane]
 [[gnu::noinline]] void lanes_to_rows(const AttentionShape& s, const float* from, const Floats* factor, const RowBlock& block,
-                          const HeadRows<float>& to) {
-  for (int v = 0; v < kRowVectors; ++v)
+                                     const HeadRows<float>& to) {
+  for (int v = 0; v < kRowVectors; ++v) {
+    const int64_t left = block.count - v * kLanes, count = left < kLanes ? left : kLanes;
+    float* row[kLanes];
+    for (int64_t i = 0; i < count; ++i) row[i] = lane_row(s, to, block, v * kLanes + i);
     for (int64_t d = 0; d < s.head_dim; d += kLanes) {
       const int64_t width = s.head_dim - d < kLanes ? s.head_dim - d : kLanes;
+      const float* column = from + d * kRowLanes + v * kLanes;
       Floats x[kLanes];
-      for (int64_t i = 0; i < kLanes; ++i)
-        x[i] = i < width ? load(from + (d + i) * kRowLanes + v * kLanes) * factor[v] : Floats{};
+      for (int64_t i = 0; i < kLanes; ++i) x[i] = i < width ? load(column + i * kRowLanes) * factor[v] : Floats{};
       transpose(x);
-      for (int64_t i = 0; i < kLanes && v * kLanes + i < block.count; ++i) {
-        float* row = lane_row(s, to, block, v * kLanes + i) + d;
-        if (width == kLanes)
-          store(row, x[i]);
-        else
-          store_first(row, x[i], width);
-      }
+      if (width == kLanes)
+        for (int64_t i = 0; i < count; ++i) store(row[i] + d, x[i]);
+      else
+        for (int64_t i = 0; i < count; ++i) store_first(row[i] + d, x[i], width);
     }
+  }
 }
 
 }  // namespace
