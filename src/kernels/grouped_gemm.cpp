@@ -30,12 +30,16 @@ const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
-// Private memory of a thread: a packed piece of A, then a packed panel of B.
+// Columns of B that are packed at a time on the way: one panel, used while it is hot, for few rows; for more rows as many
+// as C should be written in one run.
+constexpr int64_t kFewRows = 32, kColumnsAtATime = 256;
+
+// Private memory of a thread: a packed piece of A, then packed columns of B.
 int64_t piece_a_bytes(const BlockKernel& kernel) {
   return round_up(packed_bytes(kernel, kernel.block_rows, kernel.k_chunk), kPage);
 }
 int64_t thread_bytes(const BlockKernel& kernel) {
-  return piece_a_bytes(kernel) + round_up(packed_bytes(kernel, kernel.nr, kernel.k_chunk), kPage);
+  return piece_a_bytes(kernel) + round_up(packed_bytes(kernel, round_up(kColumnsAtATime, kernel.nr), kernel.k_chunk), kPage);
 }
 
 void zero_block(const Problem& p, const BlockItem& item) {
@@ -49,15 +53,15 @@ void pack_item(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan
                 area + place_in(slab, kernel, item.n0, item.k0, item.k1));
 }
 
-// One block of C: k_chunk steps of the contraction at a time, in ascending order. Without a slab, a panel of B is packed and
-// used while it is hot.
+// One block of C: k_chunk steps of the contraction at a time, in ascending order. Without a slab, B is packed
+// on the way.
 void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan, const BlockItem& item, const char* area,
                    char* own) {
   const Problem p = problem_of(g, item.expert);
   if (p.depth == 0) return zero_block(p, item);
   char* const own_b = own + piece_a_bytes(kernel);
   const bool unpacked = item.slab == kUnpacked;
-  const int64_t width = unpacked ? kernel.nr : item.n1 - item.n0;
+  const int64_t width = !unpacked ? item.n1 - item.n0 : item.m1 - item.m0 <= kFewRows ? kernel.nr : round_up(kColumnsAtATime, kernel.nr);
   for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
     const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
     kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);

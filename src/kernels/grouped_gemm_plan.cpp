@@ -5,7 +5,6 @@
 namespace switchyard::kernels::gemm {
 namespace {
 
-constexpr int64_t kFewRows = 32;                   // up to here an expert's B is packed by its user, piece by piece
 constexpr int64_t kPackingArea = int64_t{32} << 20;
 constexpr int64_t kPackElements = 64 << 10;        // elements of B in a pack item
 constexpr int64_t kCacheLine = 64;
@@ -56,7 +55,7 @@ void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
   rounds.clear();
   area_bytes = used_ = work = 0;
   kernel_ = &kernel;
-  few_rows_ = g.form != GemmForm::tn;
+  one_block_ = g.form != GemmForm::tn;
   const int64_t rows = g.experts > 0 ? g.offsets[g.experts] - g.offsets[0] : 0;
   work = rows * g.n * (g.form == GemmForm::tn ? g.m : g.k);
   block_work_ = std::max(work / (kBlocksPerThread * threads), kLeastBlockWork);
@@ -70,7 +69,8 @@ void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
 }
 
 void Plan::add_expert(const Problem& p, int64_t expert) {
-  if (p.depth == 0 || (few_rows_ && p.rows <= kFewRows)) {
+  // One block is as high as the expert: its user packs B, piece by piece, and no one else needs it.
+  if (p.depth == 0 || (one_block_ && p.rows <= kernel_->block_rows)) {
     add_blocks(p, expert, 0, p.cols, kUnpacked);
     return;
   }

@@ -68,7 +68,7 @@ class Plan {
   const BlockKernel* kernel_ = nullptr;
   int64_t block_work_ = 0;  // multiply-adds that a block should have
   int64_t used_ = 0;        // bytes of the packing area taken in this round
-  bool few_rows_ = false;   // experts with few rows exist in this form
+  bool one_block_ = false;  // a block may have all rows of C: not where C is as high as a weight
 };
 
 }  // namespace switchyard::kernels::gemm
