@@ -30,9 +30,9 @@ const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
-// Columns of B that are packed at a time on the way: one panel, used while it is hot, for few rows; for more rows as many
-// as C should be written in one run.
-constexpr int64_t kFewRows = 32, kColumnsAtATime = 256;
+// Columns of B that are packed at a time on the way, if there are more than a few rows: as many as C should be written in
+// one run.
+constexpr int64_t kColumnsAtATime = 256;
 
 // Private memory of a thread: a packed piece of A, then packed columns of B.
 int64_t piece_a_bytes(const BlockKernel& kernel) {

@@ -214,6 +214,7 @@ void multiply(const PackedProduct& p) noexcept {
 }  // namespace
 
 const BlockKernel kAmxBf16 = {.mr = kPanel, .nr = kPanel, .k_step = kSteps, .element_bytes = 2, .k_chunk = 512,
-                              .block_rows = 256, .pack_a = pack<false>, .pack_b = pack<true>, .multiply = multiply};
+                              .block_rows = 256, .unshared_rows = 256,
+                              .pack_a = pack<false>, .pack_b = pack<true>, .multiply = multiply};
 
 }  // namespace switchyard::kernels::gemm

@@ -37,7 +37,8 @@ struct BlockKernel {
   int64_t k_step;             // k is padded with zeros to a multiple of this
   int64_t element_bytes;      // of a packed element
   int64_t k_chunk;            // contraction steps per visit to C; a multiple of k_step
-  int64_t block_rows;         // preferred height of a block of C; a multiple of mr
+  int64_t block_rows;         // largest height of a block of C; a multiple of mr
+  int64_t unshared_rows;      // up to this many rows of C each block packs the B it needs: cheaper than sharing it
   void (*pack_a)(const Operand& a, const Piece& piece, void* out) noexcept;
   void (*pack_b)(const Operand& b, const Piece& piece, void* out) noexcept;
   void (*multiply)(const PackedProduct& p) noexcept;

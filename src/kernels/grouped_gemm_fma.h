@@ -176,7 +176,9 @@ void multiply(const PackedProduct& p) noexcept {
 
 template <class V, bool kRound>
 constexpr BlockKernel fma_kernel() {
-  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256, .block_rows = 280 / V::kRows * V::kRows,
+  constexpr int64_t kBlockRows = 280 / V::kRows * V::kRows;
+  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256,
+          .block_rows = kBlockRows, .unshared_rows = 2 * kBlockRows,
           .pack_a = pack<V, kRound, V::kRows>, .pack_b = pack<V, kRound, 2 * V::kWidth>, .multiply = multiply<V>};
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/grouped_gemm_plan.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace switchyard::kernels::gemm {
 namespace {
@@ -9,12 +10,9 @@ constexpr int64_t kPackingArea = int64_t{32} << 20;
 constexpr int64_t kPackElements = 64 << 10;        // elements of B in a pack item
 constexpr int64_t kCacheLine = 64;
 constexpr int64_t kLeastBlockWork = 1 << 19;       // multiply-adds; below, hand-out costs more than imbalance
-// A block reads its share of packed B once per kLeast..Rows rows: few if it comes from the L2 cache, more if it must come
-// from further away.
-constexpr int64_t kCachedB = 1 << 20;
-constexpr int64_t kLeastRowsCached = 48, kLeastRowsStreamed = 128;
-constexpr int64_t kLeastColumns = 128;             // a block packs its rows of A once per this many columns
+constexpr int64_t kCachedB = 1 << 20;              // packed B up to this size comes from the L2 cache
 constexpr int64_t kBlocksPerThread = 4;
+constexpr int64_t kLeastSide = 48;                 // rows or columns of a block; below, packing the other operand dominates
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
@@ -55,7 +53,6 @@ void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
   rounds.clear();
   area_bytes = used_ = work = 0;
   kernel_ = &kernel;
-  one_block_ = g.form != GemmForm::tn;
   const int64_t rows = g.experts > 0 ? g.offsets[g.experts] - g.offsets[0] : 0;
   work = rows * g.n * (g.form == GemmForm::tn ? g.m : g.k);
   block_work_ = std::max(work / (kBlocksPerThread * threads), kLeastBlockWork);
@@ -69,8 +66,9 @@ void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
 }
 
 void Plan::add_expert(const Problem& p, int64_t expert) {
-  // One block is as high as the expert: its user packs B, piece by piece, and no one else needs it.
-  if (p.depth == 0 || (one_block_ && p.rows <= kernel_->block_rows)) {
+  const int64_t height = std::min(p.rows, kernel_->block_rows);
+  const bool enough_blocks = block_work_ / std::max(p.depth, int64_t{1}) >= height * kLeastSide;
+  if (p.depth == 0 || p.rows <= kFewRows || (p.rows <= kernel_->unshared_rows && enough_blocks)) {
     add_blocks(p, expert, 0, p.cols, kUnpacked);
     return;
   }
@@ -102,15 +100,17 @@ void Plan::add_packs(const Problem& p, size_t slab) {
       packs.push_back({slab, n, std::min(n + piece, n1), k0, std::min(k0 + chunk, p.depth)});
 }
 
-// Blocks of about block_work_ multiply-adds: whole width first, fewer rows as far as that pays, then fewer columns.
+// Blocks of about block_work_ multiply-adds. If B is packed on the way: as high as possible. If it stays in the cache: as wide
+// as possible. Else four times as wide as high: packing A once more costs more than fetching packed B once more.
 void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, size_t slab) {
-  const int64_t cols = n1 - n0, depth = std::max(p.depth, int64_t{1});
-  const int64_t area = std::max(block_work_ / depth, int64_t{1});
-  const int64_t least = round_up(packed_bytes(*kernel_, cols, p.depth) <= kCachedB ? kLeastRowsCached : kLeastRowsStreamed, kernel_->mr);
-  const int64_t tall = std::min(std::max(round_up(area / cols, kernel_->mr), least), kernel_->block_rows);
-  const int64_t rows = even_piece(p.rows, tall, kernel_->mr);
-  const int64_t wide = std::max(round_up(area / rows, kernel_->nr), kLeastColumns);
-  const int64_t columns = even_piece(cols, wide, kernel_->nr);
+  const int64_t cols = n1 - n0;
+  const int64_t area = std::max(block_work_ / std::max(p.depth, int64_t{1}), int64_t{1});
+  const bool cached = packed_bytes(*kernel_, cols, p.depth) <= kCachedB;
+  const auto quarter = static_cast<int64_t>(std::sqrt(static_cast<double>(area) / 4));
+  const int64_t height = slab == kUnpacked ? kernel_->block_rows : std::max(cached ? area / cols : quarter, kLeastSide);
+  const int64_t rows = even_piece(p.rows, std::min(round_up(height, kernel_->mr), kernel_->block_rows), kernel_->mr);
+  const int64_t width = std::max(area / std::min(rows, p.rows), kLeastSide);
+  const int64_t columns = even_piece(cols, round_up(width, kernel_->nr), kernel_->nr);
   for (int64_t m = 0; m < p.rows; m += rows)
     for (int64_t n = n0; n < n1; n += columns)
       blocks.push_back({expert, m, std::min(m + rows, p.rows), n, std::min(n + columns, n1), slab});

@@ -18,6 +18,9 @@ struct Problem {
 };
 [[nodiscard]] Problem problem_of(const GroupedGemm& g, int64_t expert);
 
+// Up to here, as in decoding, an operand B is packed panel by panel and used while it is hot.
+inline constexpr int64_t kFewRows = 32;
+
 // Columns [n0, n1) of an expert's B in the packing area from `offset` on: for each k_chunk of the contraction all panels.
 struct Slab {
   int64_t expert, n0, n1, offset;
@@ -68,7 +71,6 @@ class Plan {
   const BlockKernel* kernel_ = nullptr;
   int64_t block_work_ = 0;  // multiply-adds that a block should have
   int64_t used_ = 0;        // bytes of the packing area taken in this round
-  bool one_block_ = false;  // a block may have all rows of C: not where C is as high as a weight
 };
 
 }  // namespace switchyard::kernels::gemm
