@@ -92,7 +92,7 @@ std::string reach_text(const GroupCurve& curve, const GroupCurve& baseline, Show
   if (mine.count == 0) return "not reached";
   std::string out = spread_text(mine, seeds, show);
   if (base.count == baseline.reach.size() && mine.count == seeds && mine.mean > 0)
-    out += fmt::format("<br/><small>{}× sooner</small>", fixed(base.mean / mine.mean, 2));
+    out += fmt::format("<small>{}× sooner</small>", fixed(base.mean / mine.mean, 2));
   return out;
 }
 
@@ -115,7 +115,7 @@ std::string reach_table(const Comparison& c) {
 // A wide picture and a narrow one of the same chart; the page shows the one that fits.
 std::string both_widths(const LineChart& chart) {
   LineChart wide = chart, narrow = chart;
-  wide.width = 1040;
+  wide.width = 880;
   wide.height = 380;
   narrow.width = 344;
   narrow.height = 280;

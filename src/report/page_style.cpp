@@ -146,6 +146,7 @@ tr:last-child td,tbody tr:last-child th{border-bottom:0}
 tr.sum td{font-weight:600;border-top:1px solid var(--axis)}
 th.n,td.n{text-align:right;overflow-wrap:normal;white-space:nowrap}
 th.n:last-child,td.n:last-child{padding-right:0}
+td small{display:block;color:var(--ink3)}
 td .meter{display:block;height:6px;border-radius:3px;background:var(--chip);min-width:60px;margin-top:7px;overflow:hidden}
 td .meter i{display:block;height:100%;background:var(--s0)}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
@@ -154,6 +155,9 @@ pre.command{background:var(--chip);border-radius:8px;padding:10px 12px;margin:0 
 footer{color:var(--ink3);font-size:13px;padding-top:40px;padding-bottom:48px}
 @media (max-width:820px){
 .split{grid-template-columns:minmax(0,1fr)}
+.split>.card:last-child>.chart{max-width:460px}
+}
+@media (max-width:600px){
 .wide{display:none}
 .narrow{display:block}
 }
@@ -169,9 +173,12 @@ h2{margin-top:40px}
 }
 @media print{
 html{scroll-behavior:auto}
-body{font-size:11pt}
+body{font-size:11pt;background:none}
+.split{grid-template-columns:minmax(0,1fr)}
+.split>.card:last-child>.chart{max-width:460px}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-nav,.bar,.controls,.tip{display:none}
+nav,.bar button[aria-pressed=false],.controls,.tip{display:none}
+.bar{position:static}
 main,header,footer{max-width:none;padding-left:0;padding-right:0}
 h2{break-after:avoid;margin-top:26px}
 .grid3,.grid4{grid-template-columns:1fr 1fr}

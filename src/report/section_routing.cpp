@@ -131,7 +131,7 @@ Section routing_section(const RunFiles& run) {
     s.body = missing("trace.json names no MoE layer.");
     return s;
   }
-  s.lead = "Measured on validation text with the last weights, one layer at a time.";
+  s.lead = "Measured on validation text, one layer at a time.";
   s.body = layer_bar(run) + "<div class=\"pair\">\n" + categories_card(run) + similarity_card(run) + "</div>\n<div class=\"below\">" + passage_html(run) + "</div>\n";
   return s;
 }

@@ -130,6 +130,7 @@ std::string percent(double share) {
 
 std::string duration(double seconds) {
   if (!std::isfinite(seconds)) return kNoValue;
+  if (std::fabs(seconds) >= 1e12) return short_number(seconds) + " s";
   if (seconds < 9.95) return fixed(seconds, 1) + " s";
   const auto total = static_cast<int64_t>(std::llround(seconds));
   if (total < 60) return fmt::format("{} s", total);
