@@ -31,7 +31,8 @@ class Tokenizer {
 
   [[nodiscard]] virtual std::optional<int32_t> token_to_id(std::string_view token) const = 0;
 
-  // The end-of-document token: separates packed documents and ends generation. Empty when the vocabulary has none.
+  // The end-of-document token: separates packed documents and ends generation. Empty when the vocabulary has none. It is
+  // the one that the file's template puts behind the text, otherwise the special token with a usual name.
   [[nodiscard]] virtual std::optional<int32_t> eos_id() const = 0;
   [[nodiscard]] virtual std::optional<int32_t> bos_id() const = 0;
 
@@ -48,7 +49,8 @@ class Tokenizer {
 [[nodiscard]] std::unique_ptr<Tokenizer> parse_tokenizer(std::string_view json, const std::string& name_for_errors);
 
 // Learns a byte-level BPE of `vocab_size` tokens (256 bytes + "<|endoftext|>" + merges) from `texts`. The result depends
-// on the texts only: equal pair counts are resolved by the lower pair of ids. `progress(done, total)` may be empty.
+// on the texts only: equal pair counts are resolved by the lower pair of ids. It is smaller when no pair of tokens comes
+// twice any more. Throws Error{usage} for vocab_size < 257. `progress(done, total)` may be empty.
 [[nodiscard]] std::unique_ptr<Tokenizer> train_bpe(std::span<const std::string_view> texts, int64_t vocab_size,
                                                    const std::function<void(int64_t, int64_t)>& progress = {});
 
