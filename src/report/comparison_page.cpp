@@ -21,7 +21,7 @@ std::string css_of(size_t group) {
 LineChart loss_chart(const Comparison& c, CompareOver over) {
   const auto& curves = over == CompareOver::steps ? c.over_steps : c.over_seconds;
   LineChart chart;
-  chart.x_label = over == CompareOver::steps ? "step" : "time since start";
+  chart.x_label = over == CompareOver::steps ? "step" : "training time";
   chart.x_unit = over == CompareOver::steps ? Unit::plain : Unit::seconds;
   chart.y_label = "validation loss, nats per token";
   chart.description = std::string("Validation loss of all runs against ") + (over == CompareOver::steps ? "steps" : "time");
@@ -81,7 +81,7 @@ std::string figures_table(const Comparison& c) {
                     spread_text(spread(steps.final_loss), seeds, [](double v) { return fixed(v, 3); }),
                     spread_text(spread(seconds), seeds, [](double v) { return duration(v); })});
   }
-  return table({"run", "#seeds", "#parameters", "#active", "#FLOPs per token", "#final validation loss", "#time"}, rows);
+  return table({"run", "#seeds", "#parameters", "#active", "#FLOPs per token", "#final validation loss", "#training time"}, rows);
 }
 
 // Where one group arrives and how much sooner than the baseline ends; says when some or all seeds do not arrive.
@@ -131,7 +131,7 @@ std::string render_comparison(const Comparison& c, const std::string& title, con
   Section figures{"figures", "Figures", "", card("", "", figures_table(c)) + reach_table(c)};
   Section steps{"steps", "Loss against steps", "Lines: mean over the seeds of a name. Bands: least to greatest.", ""};
   steps.body = any ? card("", "", both_widths(loss_chart(c, CompareOver::steps))) : missing("No eval record in any of these runs.");
-  Section time{"time", "Loss against time", "The same over the clock of the machine.", ""};
+  Section time{"time", "Loss against time", "The same against the time spent in training steps.", ""};
   time.body = any ? card("", "", both_widths(loss_chart(c, CompareOver::seconds))) : missing("No eval record in any of these runs.");
   body += section_html(figures) + section_html(steps) + section_html(time);
   std::vector<std::vector<std::string>> rows;

@@ -123,6 +123,8 @@ button[aria-pressed=true]{background:var(--ink);border-color:var(--ink);color:va
 .controls{display:flex;flex-wrap:wrap;gap:8px 24px;align-items:center;margin:0 0 14px}
 .switch{font-size:14px;color:var(--ink2);display:flex;gap:7px;align-items:center}
 .passage{font:17px/2 Georgia,"Liberation Serif","Times New Roman",serif;white-space:pre-wrap;overflow-wrap:anywhere;max-width:none;columns:25rem 2;column-gap:44px}
+.excerpt{display:block;font:600 13px/1.4 -apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink2);margin:18px 0 6px;break-after:avoid}
+.excerpt:first-child{margin-top:0}
 .tok{background:rgb(var(--e)/.3);box-shadow:inset 0 -3px rgb(var(--e));border-radius:2px;padding:2px 0;margin-right:1px;transition:opacity .12s;cursor:default}
 .tok.none{background:none;box-shadow:inset 0 -2px var(--axis)}
 .tok:hover,.tok:focus{outline:2px solid var(--ink);outline-offset:0}
@@ -150,6 +152,8 @@ td small{display:block;color:var(--ink3)}
 td .meter{display:block;height:6px;border-radius:3px;background:var(--chip);min-width:60px;margin-top:7px;overflow:hidden}
 td .meter i{display:block;height:100%;background:var(--s0)}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
+details summary{cursor:pointer;font-size:14px;font-weight:600}
+details pre{margin-top:10px}
 pre.sample{font:16px/1.65 Georgia,"Liberation Serif","Times New Roman",serif}
 pre.command{background:var(--chip);border-radius:8px;padding:10px 12px;margin:0 0 14px}
 footer{color:var(--ink3);font-size:13px;padding-top:40px;padding-bottom:48px}

@@ -123,6 +123,7 @@ RunFiles read_run(const std::string& dir) {
   if (const auto text = read_if_present(path("run.json"))) run.info = parse_run_info(*text, path("run.json"));
   if (const auto text = read_if_present(path("trace.json"))) run.trace = parse_trace(*text, path("trace.json"));
   if (auto text = read_if_present(path("sample.txt"))) run.sample = clean_utf8(*text);
+  if (auto text = read_if_present(path("recipe.toml"))) run.recipe = clean_utf8(*text);
   return run;
 }
 

@@ -5,6 +5,7 @@
 //   run.json        what was run: recipe, command, model, dataset, final figures
 //   trace.json      routing of validation text: categories, a passage, expert similarity
 //   sample.txt      generated text
+//   recipe.toml     the recipe in full form
 #pragma once
 
 #include <cstdint>
@@ -66,11 +67,18 @@ struct TokenRouting {
   std::vector<std::vector<double>> weights;   // [T][k]
 };
 
+// The passage may be made of several pieces of text; each begins at a token.
+struct Excerpt {
+  int64_t token = 0;
+  std::string name;
+};
+
 struct Trace {
   std::vector<TraceLayer> layers;                                // MoE layers, first to last
   std::vector<std::string> category_names;                       // [C]
   std::vector<std::vector<std::vector<double>>> category_share;  // [layer][C][E]
   std::vector<std::string> tokens;                               // [T]
+  std::vector<Excerpt> excerpts;                                 // tokens ascending; may be empty
   std::vector<TokenRouting> routing;                             // [layer]
   std::vector<std::vector<std::vector<double>>> similarity;      // [layer][E][E], cosine
 };
@@ -82,7 +90,7 @@ struct RunFiles {
   std::vector<EventRecord> events;
   std::optional<RunInfo> info;
   std::optional<Trace> trace;
-  std::optional<std::string> sample;
+  std::optional<std::string> sample, recipe;
   std::vector<std::string> notes;  // what a reader of the figures must know: lines skipped, steps run twice
 
   [[nodiscard]] std::string name() const;            // of run.json, else the folder's name

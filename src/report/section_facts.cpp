@@ -50,7 +50,7 @@ std::string time_card(const RunFiles& run) {
     }
   if (validation.empty()) return card("Validation over time", "", missing("No eval record with its seconds in metrics.jsonl."));
   chart.x_unit = Unit::seconds;
-  chart.x_label = "time";
+  chart.x_label = "training time";
   chart.y_label = "nats per token";
   chart.description = "Validation loss against time";
   chart.lines = {{"validation", "s1 thick", "", validation, errors, true}};
@@ -96,11 +96,11 @@ Facts run_facts(const RunInfo& info) {
   const auto add = [&](const char* name, const std::string& value) {
     if (!value.empty()) facts.emplace_back(name, value);
   };
-  if (info.recipe.find('\n') == std::string::npos) add("recipe", info.recipe);
+  add("recipe", info.recipe);
   add("seed", info.seed);
   add("threads", info.threads > 0 ? std::to_string(info.threads) : "");
   add("machine", info.machine);
-  add("started", info.started);
+  add("started", moment(info.started));
   return facts;
 }
 
@@ -149,7 +149,7 @@ Section reproduce_section(const RunFiles& run) {
   std::string body = run.info->command.empty() ? missing("No command in run.json.") : "<pre class=\"command\">" + escape(run.info->command) + "</pre>";
   body += fact_table(run_facts(*run.info));
   s.body = card("", "", body);
-  if (run.info->recipe.find('\n') != std::string::npos) s.body += card("Recipe", "", "<pre>" + escape(run.info->recipe) + "</pre>");
+  if (run.recipe) s.body += card("", "", "<details><summary>The recipe in full</summary><pre>" + escape(*run.recipe) + "</pre></details>");
   if (!run.info->final.empty()) s.body += card("Figures at the end of the run", "", fact_table(run.info->final));
   return s;
 }

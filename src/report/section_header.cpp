@@ -52,7 +52,7 @@ std::vector<Tile> time_tiles(const RunFiles& run) {
   const double steps = run.train.empty() ? NAN : static_cast<double>(run.train.back().step);
   const double tokens = run.train.empty() ? NAN : run.train.back().tokens;
   return {{"Speed", short_number(final_or(run, "tokens_per_s", median(speeds))), "tokens/s", "in training"},
-          {"Time", duration(final_or(run, "seconds", last_seconds(run))), "",
+          {"Training time", duration(final_or(run, "seconds", last_seconds(run))), "",
            std::isnan(steps) ? "" : fmt::format("{} steps{}", short_number(steps), std::isfinite(tokens) ? ", " + short_number(tokens) + " tokens" : "")}};
 }
 
@@ -62,11 +62,12 @@ std::string subtitle(const RunFiles& run) {
     if (!text.empty()) out += (out.empty() ? "" : " · ") + text;
   };
   if (!run.info) return "run.json is missing: recipe, command and model are not known";
-  if (run.info->recipe.find('\n') == std::string::npos) add(run.info->recipe);
+  if (run.info->recipe != "recipe.toml") add(run.info->recipe);  // the copy inside of the run names nothing
   if (!run.info->seed.empty()) add("seed " + run.info->seed);
   add(run.info->machine);
-  if (run.info->threads > 0) add(fmt::format("{} thread{}", run.info->threads, run.info->threads == 1 ? "" : "s"));
-  add(run.info->started);
+  if (run.info->threads > 0 && run.info->machine.find("thread") == std::string::npos)
+    add(fmt::format("{} thread{}", run.info->threads, run.info->threads == 1 ? "" : "s"));
+  add(moment(run.info->started));
   return out;
 }
 

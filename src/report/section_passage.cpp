@@ -52,7 +52,9 @@ std::string token_title(const Trace& trace, size_t t) {
 
 std::string tokens_html(const Trace& trace) {
   std::string out;
+  auto excerpt = trace.excerpts.begin();
   for (size_t t = 0; t < trace.tokens.size(); ++t) {
+    if (excerpt != trace.excerpts.end() && excerpt->token == static_cast<int64_t>(t)) out += fmt::format("<b class=\"excerpt\">{}</b>", escape((excerpt++)->name));
     const auto& ids = trace.routing[0].experts[t];
     const int64_t top = ids.empty() ? -1 : ids[0];
     const std::string name = top < 0 ? "" : std::to_string(top);

@@ -59,7 +59,7 @@ std::string similarity_matrix(const RunFiles& run, size_t layer) {
   const double largest = largest_off_diagonal(cosine);
   const size_t n = cosine.size();
   Matrix m;
-  m.description = "Cosine similarity of the experts' weights, " + run.layer_name(layer);
+  m.description = "Cosine similarity of the experts' output weights, " + run.layer_name(layer);
   m.column_name = "expert";
   m.cell_width = cell_width(n);
   m.cell_height = n <= 16 ? 30 : m.cell_width;
@@ -116,7 +116,7 @@ std::string similarity_card(const RunFiles& run) {
   if (trace.similarity.empty()) return card("Expert similarity", "", missing("No similarity in trace.json."));
   std::string body;
   for (size_t i = 0; i < trace.similarity.size(); ++i) body += layer_view(i, similarity_matrix(run, i));
-  return card("Expert similarity", "Cosine of the experts' weights; the colours span the largest value of the layer.", body);
+  return card("Expert similarity", "Cosine of the experts' output weights; the colours span the largest value of the layer.", body);
 }
 
 }  // namespace

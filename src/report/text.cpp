@@ -139,4 +139,9 @@ std::string duration(double seconds) {
   return fmt::format("{} h {} min", minutes / 60, minutes % 60);
 }
 
+std::string moment(const std::string& iso) {
+  const bool fits = iso.size() == 20 && iso[10] == 'T' && iso[13] == ':' && iso.back() == 'Z';
+  return fits ? iso.substr(0, 10) + " " + iso.substr(11, 5) + " UTC" : iso;
+}
+
 }  // namespace switchyard::report

@@ -32,4 +32,7 @@ inline constexpr const char* kNoValue = "\xE2\x80\x93";  // en dash
 // 222.4 -> "3 min 42 s"; "0.8 s" below ten seconds, hours and minutes from an hour on. Not finite: kNoValue.
 [[nodiscard]] std::string duration(double seconds);
 
+// "2025-05-17T14:02:11Z" -> "2025-05-17 14:02 UTC"; any other text stays as it is.
+[[nodiscard]] std::string moment(const std::string& iso);
+
 }  // namespace switchyard::report

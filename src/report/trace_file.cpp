@@ -96,6 +96,15 @@ void read_passage(const JsonAt& at, Trace& trace) {
     if (!token.is_string()) fail(ErrorKind::checkpoint, "{}[{}]: found {}, expected text", tokens.where, i, token.type_name());
     trace.tokens.push_back(token.get<std::string>());
   }
+  const JsonAt excerpts = child(at, "excerpts");
+  expect_array(excerpts);
+  for (size_t i = 0; i < excerpts.value.size(); ++i) {
+    const JsonAt excerpt = element(excerpts, i);
+    const int64_t token = count_field(excerpt, "token"), least = trace.excerpts.empty() ? 0 : trace.excerpts.back().token + 1;
+    if (token < least || token >= static_cast<int64_t>(trace.tokens.size()))
+      fail(ErrorKind::checkpoint, "{}.token: found {}, expected {} to {}", excerpt.where, token, least, static_cast<int64_t>(trace.tokens.size()) - 1);
+    trace.excerpts.push_back({token, text_field(excerpt, "name")});
+  }
   const JsonAt routing = child(at, "routing");
   expect_array(routing);
   if (routing.value.is_null() || routing.value.empty()) return;

@@ -143,6 +143,13 @@ TEST(Trace, ExpertIdsMustExist) {
     EXPECT_TRUE(contains(with(id), "passage.routing[0].experts[0][0]: found " + std::string(id) + ", expected an expert id from -1 (none) to 1")) << with(id);
 }
 
+TEST(Trace, ExcerptsBeginAtTokensInOrder) {
+  const auto with = [](const std::string& excerpts) { return R"({"passage":{"tokens":["a","b"],"excerpts":[)" + excerpts + "]}}"; };
+  EXPECT_EQ(parse_trace(with(R"({"token":0,"name":"x"},{"token":1})"), "trace.json").excerpts.at(1).token, 1);
+  EXPECT_TRUE(contains(trace_error(with(R"({"token":2})")), "passage.excerpts[0].token: found 2, expected 0 to 1"));
+  EXPECT_TRUE(contains(trace_error(with(R"({"token":1},{"token":1})")), "passage.excerpts[1].token: found 1, expected 2 to 1"));
+}
+
 TEST(Trace, EveryPartMayBeAbsent) {
   EXPECT_TRUE(parse_trace("{}", "trace.json").layers.empty());
   const Trace t = parse_trace(R"({"passage":{"tokens":["a"],"routing":[{"experts":[[3,-1]]}]}})", "trace.json");

@@ -87,7 +87,7 @@ class Writer {
       total += p["params"].get<double>();
       used += p["active"].get<double>();
     }
-    const Json json = {{"name", s_.name}, {"recipe", "recipes/demo/" + std::string(s_.dense ? "dense.toml" : "sparse.toml")}, {"started", "2025-05-17 14:02"},
+    const Json json = {{"name", s_.name}, {"recipe", "recipes/demo/" + std::string(s_.dense ? "dense.toml" : "sparse.toml")}, {"started", "2025-05-17T14:02:11Z"},
                        {"command", "switchyard train recipes/demo/" + std::string(s_.dense ? "dense.toml" : "sparse.toml") + fmt::format(" --set seed={}", s_.seed)},
                        {"seed", s_.seed}, {"threads", 2}, {"machine", "2 cores, AVX-512, 8 GiB"},
                        {"model", {{"total", total}, {"active", used}, {"flops_per_token", 2 * used}, {"table", table}}},
@@ -100,7 +100,7 @@ class Writer {
     Json json;
     json["layers"] = Json::array();
     json["categories"] = {{"names", {"drama", "society", "fantasy", "verse", "scripture"}}, {"share", Json::array()}};
-    json["passage"] = {{"tokens", tokens(corpus)}, {"routing", Json::array()}};
+    json["passage"] = {{"tokens", tokens(corpus)}, {"routing", Json::array()}, {"excerpts", {{{"token", 0}, {"name", "drama"}}, {{"token", 200}, {"name", "society"}}}}};
     json["similarity"] = Json::array();
     for (int64_t l = 0; l < layers(); ++l) {
       json["layers"].push_back({{"layer", 2 * l + 1}, {"num_experts", s_.num_experts}, {"top_k", s_.top_k}});
@@ -115,6 +115,8 @@ class Writer {
     std::ofstream(dir_ / "sample.txt") << "Ham. I prythee tell me, wherefore art thou come,\nAnd what the King hath spoken in his Chamber?\n\n"
                                           "  Hor. My Lord, I know not; but the Night was dark,\nAnd all the Watch were silent at the gate.\n";
   }
+
+  void recipe() { std::ofstream(dir_ / "recipe.toml") << "name = \"" << s_.name << "\"\n\n[train]\nsteps = " << s_.steps << '\n'; }
 
  private:
   [[nodiscard]] int64_t layers() const { return s_.dense ? 0 : s_.moe_layers; }
@@ -222,6 +224,7 @@ void write_sample_run(const std::filesystem::path& dir, const SampleRun& sample,
   writer.info();
   if (!sample.dense) writer.trace(corpus);
   writer.sample();
+  writer.recipe();
 }
 
 // Writes pages to look at: SW_BINARY_DIR/report/*.html.

@@ -54,6 +54,8 @@ TEST(Numbers, AreShortAndNeverNan) {
   EXPECT_EQ(percent(0.1234), "12.3%");
   EXPECT_EQ(percent(0.0013), "0.13%");
   EXPECT_EQ(percent(0), "0%");
+  EXPECT_EQ(moment("2025-05-17T14:02:11Z"), "2025-05-17 14:02 UTC");
+  EXPECT_EQ(moment("yesterday"), "yesterday");
   EXPECT_EQ(duration(1.24), "1.2 s");
   EXPECT_EQ(duration(59.7), "1 min 0 s");
   EXPECT_EQ(duration(222.4), "3 min 42 s");
