@@ -2,8 +2,10 @@
 #include <cstdio>
 #include <random>
 
+#include "fma_peak.h"
 #include "harness.h"
 #include "kernels/grouped_gemm.h"
+#include "switchyard/error.h"
 
 // The part of the CBLAS interface that is used here; its header is not on every system that has the library.
 extern "C" {
@@ -62,7 +64,8 @@ struct Bench {
     fill(a, rows * s.k);
     fill(b, tn ? rows * s.n : experts * s.k * s.n);
     c.resize(static_cast<size_t>(tn ? experts * s.k * s.n : rows * s.n));
-    g = {form, GemmCompute::float32, false, a.data(), b.data(), c.data(), offsets.data(), experts, tn ? s.k : 0, s.n, tn ? 0 : s.k};
+    g = {form, GemmCompute::float32, false, a.data(), b.data(), c.data(), offsets.data(), experts,
+         tn ? s.k : 0, s.n, tn ? 0 : s.k};
     flop = 2.0 * static_cast<double>(rows * s.k * s.n);
   }
 
@@ -123,31 +126,6 @@ bool agrees(Bench& bench, const Variant& v) {
   return off <= (v.compute == GemmCompute::bfloat16 ? std::ldexp(1.0, -7) : 1e-4) * largest;
 }
 
-// Rate of the multiplier with operands in registers: the roof of the float32 variants, per thread.
-double fma_peak_gflops() {
-#if defined(__x86_64__)
-  if (!cpu_has(Isa::avx512)) return 0;
-  double best = 0;
-  for (int attempt = 0; attempt < 5; ++attempt) {
-    const auto start = std::chrono::steady_clock::now();
-    constexpr int64_t kTurns = 400000;
-    int64_t turns = kTurns;
-#define SW_FMA(n) "vfmadd231ps %%zmm30, %%zmm31, %%zmm" #n "\n"
-    __asm__ volatile("vpxord %%zmm30, %%zmm30, %%zmm30\nvpxord %%zmm31, %%zmm31, %%zmm31\n1:\n"  //
-                     SW_FMA(16) SW_FMA(17) SW_FMA(18) SW_FMA(19) SW_FMA(20) SW_FMA(21)           //
-                     SW_FMA(22) SW_FMA(23) SW_FMA(24) SW_FMA(25) SW_FMA(26) SW_FMA(27)           //
-                     "dec %0\njnz 1b\nvzeroupper\n"
-                     : "+r"(turns)::"cc", "memory");
-#undef SW_FMA
-    const double ns = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, kTurns * 12 * 32 / ns);
-  }
-  return best;
-#else
-  return 0;
-#endif
-}
-
 struct Row {
   std::string title;
   std::string variant;
@@ -187,7 +165,8 @@ bool run_case(const Shape& shape, GemmForm form, const Options& options, std::ve
 void print_json(const std::vector<Row>& rows, double peak) {
   nlohmann::json out = {{"machine", machine_line()}, {"fma_peak_gflops_per_thread", peak}, {"rows", nlohmann::json::array()}};
   for (const Row& r : rows)
-    out["rows"].push_back({{"case", r.title}, {"variant", r.variant}, {"us", r.us}, {"best_us", r.best_us}, {"spread", r.spread}, {"gflops", r.gflops}, {"ratio", r.ratio}});
+    out["rows"].push_back({{"case", r.title}, {"variant", r.variant}, {"us", r.us}, {"best_us", r.best_us},
+                           {"spread", r.spread}, {"gflops", r.gflops}, {"ratio", r.ratio}});
   fmt::print("{}\n", out.dump(2));
 }
 
@@ -228,4 +207,11 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace switchyard::bench
 
-int main(int argc, char** argv) { return switchyard::bench::run(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return switchyard::bench::run(argc, argv);
+  } catch (const switchyard::Error& e) {
+    fmt::print(stderr, "{}\n", e.what());
+    return 2;
+  }
+}

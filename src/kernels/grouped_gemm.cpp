@@ -61,7 +61,8 @@ void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& 
   if (p.depth == 0) return zero_block(p, item);
   char* const own_b = own + piece_a_bytes(kernel);
   const bool unpacked = item.slab == kUnpacked;
-  const int64_t width = !unpacked ? item.n1 - item.n0 : item.m1 - item.m0 <= kFewRows ? kernel.nr : round_up(kColumnsAtATime, kernel.nr);
+  const bool few_rows = item.m1 - item.m0 <= kFewRows;
+  const int64_t width = !unpacked ? item.n1 - item.n0 : few_rows ? kernel.nr : round_up(kColumnsAtATime, kernel.nr);
   for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
     const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
     kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);

@@ -110,7 +110,8 @@ void pack(const Operand& x, const Piece& s, void* out) noexcept {
 // One tile of C: used in place if all of it exists, else through a buffer.
 class TileOfC {
  public:
-  TileOfC(float* c, int64_t ldc, int64_t rows, int64_t cols) : c_(c), ldc_(ldc), rows_(rows < kSide ? rows : kSide), cols_(cols) {}
+  TileOfC(float* c, int64_t ldc, int64_t rows, int64_t cols)
+      : c_(c), ldc_(ldc), rows_(rows < kSide ? rows : kSide), cols_(cols) {}
 
   bool whole() const { return rows_ == kSide && cols_ >= kSide; }
   float* base() { return whole() ? c_ : buffer_; }

@@ -59,7 +59,8 @@ void pack_along(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float
   for (int64_t p = 0; p < k; ++p) {
     const float* from = x + p * ld;
     __builtin_prefetch(from + kStepsAtATime * ld);
-    store_lanes<V, kRound>(out + p * lanes.step, lanes, lanes.columns == V::kWidth ? V::load(from) : V::load_part(from, lanes.columns));
+    const auto x_p = lanes.columns == V::kWidth ? V::load(from) : V::load_part(from, lanes.columns);
+    store_lanes<V, kRound>(out + p * lanes.step, lanes, x_p);
   }
 }
 

@@ -97,8 +97,10 @@ Oracle by_loops(const Data& d) {
       for (int64_t j = 0; j < g.n; ++j) {
         if (g.form == GemmForm::tn)
           for (int64_t i = 0; i < g.m; ++i) add((e * g.m + i) * g.n + j, at(d.a, r * g.m + i) * at(d.b, r * g.n + j));
-        for (int64_t p = 0; p < g.k; ++p)
-          add(r * g.n + j, at(d.a, r * g.k + p) * at(d.b, g.form == GemmForm::nt ? (e * g.n + j) * g.k + p : (e * g.k + p) * g.n + j));
+        for (int64_t p = 0; p < g.k; ++p) {
+          const int64_t weight = g.form == GemmForm::nt ? (e * g.n + j) * g.k + p : (e * g.k + p) * g.n + j;
+          add(r * g.n + j, at(d.a, r * g.k + p) * at(d.b, weight));
+        }
       }
   return o;
 }
