@@ -61,7 +61,9 @@ struct BlockSpec {
   BlockSpec() = default;
   BlockSpec(const char* k) : kind(k) {}
   BlockSpec(std::string k) : kind(std::move(k)) {}
-  BlockSpec(std::string k, ConfigNode o) : kind(std::move(k)), options(std::move(o)) {}
+  BlockSpec(std::string k, ConfigNode o) : kind(std::move(k)), options(std::move(o)) {
+    if (options.is_null()) options = ConfigNode::Table{};
+  }
 };
 
 }  // namespace switchyard

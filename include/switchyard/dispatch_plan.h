@@ -18,6 +18,7 @@ struct DispatchPlan {
   torch::Tensor row_of_pair;       // [T*k] int64: the inverse; -1 = no row (dropped, or no expert). Expert choice: [E*C]
   torch::Tensor kept;              // [T, k] bool: false where a wanted pair was dropped. Undefined for expert choice
   int64_t num_tokens = 0;
+  int64_t top_k = 0;               // choices per token; 0 for expert choice, where a token may have any number of rows
 
   [[nodiscard]] int64_t num_rows() const { return row_token.size(0); }
 };

@@ -13,21 +13,18 @@ namespace {
 
 torch::Tensor empty_ids(int64_t n) { return torch::empty({n}, torch::kInt64); }
 
-// Rows of a [slots, width] array of destinations (-1 = none), sorted by destination.
-DispatchPlan sort_pairs(const torch::Tensor& ids, const torch::Tensor& kept, int64_t num_experts) {
+const uint8_t* flags(const torch::Tensor& kept) { return kept.defined() ? reinterpret_cast<const uint8_t*>(kept.data_ptr<bool>()) : nullptr; }
+
+// The kept choices [T, k], sorted by expert.
+DispatchPlan sort_choices(const torch::Tensor& ids, const torch::Tensor& kept, int64_t num_experts) {
   const auto tokens = ids.size(0), k = ids.size(1);
-  DispatchPlan plan{.offsets = empty_ids(num_experts + 1), .kept = kept, .num_tokens = tokens};
+  DispatchPlan plan{.offsets = empty_ids(num_experts + 1), .row_of_pair = empty_ids(tokens * k), .kept = kept, .num_tokens = tokens, .top_k = k};
   auto row_token = empty_ids(tokens * k), row_pair = empty_ids(tokens * k);
-  const int64_t rows = kernels::plan_counting_sort(
-      {.expert_ids = ids.data_ptr<int64_t>(), .kept = kept.defined() ? kept.data_ptr<bool>() : nullptr, .tokens = tokens, .k = k,
-       .experts = num_experts},
-      row_token.data_ptr<int64_t>(), row_pair.data_ptr<int64_t>(), plan.offsets.data_ptr<int64_t>());
+  const int64_t rows = kernels::plan_counting_sort(tokens, k, num_experts, ids.data_ptr<int64_t>(), flags(kept), row_token.data_ptr<int64_t>(),
+                                                   row_pair.data_ptr<int64_t>(), plan.offsets.data_ptr<int64_t>());
   plan.row_token = row_token.slice(0, 0, rows);
   plan.row_weight_index = row_pair.slice(0, 0, rows);
-  plan.row_of_pair = torch::full({tokens * k}, -1, torch::kInt64);
-  auto* inverse = plan.row_of_pair.data_ptr<int64_t>();
-  const auto* pair = plan.row_weight_index.data_ptr<int64_t>();
-  for (int64_t r = 0; r < rows; ++r) inverse[pair[r]] = r;
+  kernels::invert_rows(rows, tokens * k, row_pair.data_ptr<int64_t>(), plan.row_of_pair.data_ptr<int64_t>());
   return plan;
 }
 
@@ -69,9 +66,9 @@ torch::Tensor places(const TokenChoice& choice, const Scores& scores, const Gate
     part_input.hidden = cut(input.hidden);
     part_input.first_token = input.first_token + first;
     const auto order = priority.order(part, {cut(scores.logits), cut(scores.probs)}, part_input).contiguous();
-    kernels::assign_slots({.expert_ids = part.expert_ids.data_ptr<int64_t>(), .order = order.data_ptr<int64_t>(), .tokens = last - first,
-                           .k = k, .experts = num_experts, .capacity = capacity_of(o, last - first, k, num_experts, input.training)},
-                          kept.data_ptr<bool>() + first * k);
+    kernels::assign_slots(last - first, k, num_experts, part.expert_ids.data_ptr<int64_t>(), order.data_ptr<int64_t>(),
+                          capacity_of(o, last - first, k, num_experts, input.training),
+                          reinterpret_cast<uint8_t*>(kept.data_ptr<bool>()) + first * k);
   }
   return kept;
 }
@@ -104,14 +101,14 @@ Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_exper
   choice->expert_ids = choice->expert_ids.contiguous();
   const bool dropless = (input.training ? options.factor : options.eval_factor) <= 0;
   if (dropless) {
-    auto plan = sort_pairs(choice->expert_ids, {}, num_experts);
+    auto plan = sort_choices(choice->expert_ids, {}, num_experts);
     plan.kept = choice->expert_ids >= 0;
     return {std::move(routing), std::move(plan)};
   }
   if (!priority) fail(ErrorKind::internal, "plan_dispatch: a capacity factor needs a priority");
   const auto kept = places(*choice, routing.scores, input, num_experts, options, *priority);
   if (options.renorm_after_drop) choice->weights = renormalised(choice->weights, kept);
-  auto plan = sort_pairs(choice->expert_ids, kept, num_experts);
+  auto plan = sort_choices(choice->expert_ids, kept, num_experts);
   return {std::move(routing), std::move(plan)};
 }
 

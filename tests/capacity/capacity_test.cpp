@@ -1,0 +1,168 @@
+#include "core/registries.h"
+#include "support/moe_oracle.h"
+#include "switchyard/dispatch_plan.h"
+
+#include <set>
+
+namespace switchyard {
+namespace {
+
+using testing::fixture_logits;
+using Pairs = std::set<std::pair<int64_t, int64_t>>;
+
+TokenChoice top(const torch::Tensor& z, int64_t k) {
+  const auto ids = std::get<1>(at::sort(z, true, 1, true)).slice(1, 0, k).contiguous();
+  return {ids, at::softmax(z, 1).gather(1, ids)};
+}
+
+Planned plan(const torch::Tensor& z, int64_t k, CapacityOptions o, bool training = true, uint64_t seed = 0) {
+  GateInput in;
+  in.hidden = torch::zeros({z.size(0), 1});
+  in.training = training;
+  in.random = RandomStream(seed);
+  return plan_dispatch({.choice = top(z, k), .scores = {z, at::softmax(z, 1)}}, in, z.size(1), o, priority_registry().make(o.priority).get());
+}
+
+// Capacity C exactly: factor such that ceil(factor * k * T / E) = C.
+CapacityOptions exactly(int64_t c, int64_t k, int64_t tokens, int64_t experts, const char* priority = "arrival") {
+  CapacityOptions o;
+  o.factor = static_cast<double>(c * experts) / static_cast<double>(k * tokens);
+  o.priority = priority;
+  return o;
+}
+
+Pairs dropped(const Planned& p) {
+  Pairs out;
+  const auto& ids = std::get<TokenChoice>(p.routing.choice).expert_ids;
+  for (int64_t t = 0; t < ids.size(0); ++t)
+    for (int64_t j = 0; j < ids.size(1); ++j)
+      if (!p.plan.kept[t][j].item<bool>()) out.insert({t, j});
+  return out;
+}
+
+TEST(Arrival, DropsTheWorkedExamplesOfGshardAndSwitch) {
+  const auto z = fixture_logits();
+  EXPECT_EQ(dropped(plan(z, 1, exactly(1, 1, 6, 4))), (Pairs{{2, 0}, {4, 0}}));
+  EXPECT_EQ(dropped(plan(z, 1, exactly(2, 1, 6, 4))), (Pairs{{4, 0}}));
+  EXPECT_EQ(dropped(plan(z, 2, exactly(2, 2, 6, 4))), (Pairs{{4, 0}, {1, 1}, {4, 1}, {5, 1}}));
+  EXPECT_EQ(dropped(plan(z, 2, exactly(3, 2, 6, 4))), (Pairs{{1, 1}, {5, 1}}));
+}
+
+TEST(Score, DropsTheWorkedExamplesOfBatchPrioritizedRouting) {
+  const auto z = fixture_logits();
+  EXPECT_EQ(dropped(plan(z, 1, exactly(1, 1, 6, 4, "score"))), (Pairs{{0, 0}, {4, 0}}));
+  EXPECT_EQ(dropped(plan(z, 2, exactly(2, 2, 6, 4, "score"))), (Pairs{{4, 0}, {5, 1}, {4, 1}, {1, 1}}));
+}
+
+TEST(Score, PermutingTheBatchPermutesThePlan) {
+  const auto z = fixture_logits();
+  const auto order = torch::tensor({4, 2, 0, 5, 1, 3}, torch::kInt64);
+  const auto o = exactly(1, 1, 6, 4, "score");
+  EXPECT_TRUE(torch::equal(plan(z.index_select(0, order), 1, o).plan.kept, plan(z, 1, o).plan.kept.index_select(0, order)));
+}
+
+TEST(Random, KeepsEachRequesterEquallyOftenAndFollowsArrivalOutsideTraining) {
+  const auto z = torch::zeros({8, 2});  // all eight tokens ask for expert 0
+  const auto o = exactly(3, 1, 8, 2, "random");
+  auto times = torch::zeros({8});
+  const int runs = 4000;
+  for (int s = 0; s < runs; ++s) {
+    const auto kept = plan(z, 1, o, true, static_cast<uint64_t>(s)).plan.kept.squeeze(1);
+    ASSERT_EQ(kept.sum().item<int64_t>(), 3);
+    times += kept.to(torch::kFloat32);
+  }
+  const double p = 3.0 / 8, sigma = std::sqrt(p * (1 - p) / runs);
+  for (int64_t t = 0; t < 8; ++t) EXPECT_NEAR(times[t].item<double>() / runs, p, 4 * sigma) << t;
+  auto eval = o;
+  eval.eval_factor = o.factor;
+  EXPECT_EQ(dropped(plan(z, 1, eval, false)), (Pairs{{3, 0}, {4, 0}, {5, 0}, {6, 0}, {7, 0}}));
+}
+
+class EveryPriority : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EveryPriority, KeepsTheLesserOfDemandAndCapacityAndFirstChoicesBeforeSecond) {
+  auto z = torch::empty({61, 7});
+  RandomStream(8).fill_normal(z.data_ptr<float>(), z.numel());
+  z.select(1, 2).add_(1.5);  // one popular expert
+  for (int64_t c : {1, 5, 12, 200}) {
+    const auto p = plan(z, 3, exactly(c, 3, 61, 7, GetParam()));
+    const auto& ids = std::get<TokenChoice>(p.routing.choice).expert_ids;
+    for (int64_t e = 0; e < 7; ++e) {
+      const auto mine = ids == e;
+      const auto kept = (mine & p.plan.kept).sum().item<int64_t>();
+      EXPECT_EQ(kept, std::min(c, mine.sum().item<int64_t>()));
+      const auto dropped_first = (mine & ~p.plan.kept).select(1, 0).any().item<bool>();
+      const auto kept_later = (mine & p.plan.kept).slice(1, 1).any().item<bool>();
+      EXPECT_FALSE(dropped_first && kept_later) << "expert " << e << " capacity " << c;
+    }
+    if (c == 200) EXPECT_TRUE(dropped(p).empty());
+  }
+}
+
+TEST_P(EveryPriority, GroupsCompeteAmongThemselvesOnly) {
+  auto z = torch::empty({24, 4});
+  RandomStream(8).fill_normal(z.data_ptr<float>(), z.numel());
+  auto o = exactly(2, 1, 8, 4, GetParam());
+  o.group_size = 8;
+  const auto whole = plan(z, 1, o);
+  for (int64_t g = 0; g < 3; ++g) {
+    if (std::string(GetParam()) == "random") {  // its draws follow the global token index
+      EXPECT_EQ(whole.plan.kept.slice(0, 8 * g, 8 * g + 8).size(0), 8);
+      continue;
+    }
+    EXPECT_TRUE(torch::equal(plan(z.slice(0, 8 * g, 8 * g + 8).contiguous(), 1, exactly(2, 1, 8, 4, GetParam())).plan.kept,
+                             whole.plan.kept.slice(0, 8 * g, 8 * g + 8)));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EveryPriority, ::testing::Values("arrival", "score", "random"));
+
+TEST(PlanDispatch, RowsAreTheStableSortOfPairsAndTheInverseInverts) {
+  auto z = torch::empty({29, 6});
+  RandomStream(8).fill_normal(z.data_ptr<float>(), z.numel());
+  auto choice = top(z, 3);
+  choice.expert_ids[4].fill_(-1);
+  choice.expert_ids[7][1] = -1;
+  GateInput in;
+  in.hidden = torch::zeros({29, 1});
+  const auto p = plan_dispatch({.choice = choice}, in, 6, {}, nullptr).plan;
+  EXPECT_EQ(p.num_rows(), 29 * 3 - 4);
+  std::vector<std::tuple<int64_t, int64_t, int64_t>> want;
+  for (int64_t t = 0; t < 29; ++t)
+    for (int64_t j = 0; j < 3; ++j)
+      if (const auto e = choice.expert_ids[t][j].item<int64_t>(); e >= 0) want.emplace_back(e, t, j);
+  std::sort(want.begin(), want.end());
+  for (int64_t r = 0; r < p.num_rows(); ++r) {
+    const auto [e, t, j] = want[static_cast<size_t>(r)];
+    EXPECT_EQ(p.row_token[r].item<int64_t>(), t);
+    EXPECT_EQ(p.row_weight_index[r].item<int64_t>(), t * 3 + j);
+    EXPECT_EQ(p.row_of_pair[t * 3 + j].item<int64_t>(), r);
+    EXPECT_GE(r, p.offsets[e].item<int64_t>());
+    EXPECT_LT(r, p.offsets[e + 1].item<int64_t>());
+  }
+  EXPECT_EQ((p.row_of_pair < 0).sum().item<int64_t>(), 4);
+}
+
+TEST(Capacity, FollowsTheFormulaAndItsRounding) {
+  CapacityOptions o;
+  o.factor = 1.25;
+  EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 5);  // exactly 5: no rounding error may make it 6
+  EXPECT_EQ(capacity_of(o, 9, 2, 4, true), 6);
+  o.rounding = "floor";
+  EXPECT_EQ(capacity_of(o, 9, 2, 4, true), 5);
+  o.counts_k = false;
+  EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 2);
+  o.min_capacity = 4;
+  EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 4);
+}
+
+TEST(Capacity, RenormalisingAfterDropsGivesWeightsOfOneToTokensThatKeptSomething) {
+  auto o = exactly(2, 2, 6, 4);
+  o.renorm_after_drop = true;
+  const auto p = plan(fixture_logits(), 2, o);
+  const auto sums = (std::get<TokenChoice>(p.routing.choice).weights * p.plan.kept).sum(1);
+  for (int64_t t = 0; t < 6; ++t) EXPECT_NEAR(sums[t].item<double>(), p.plan.kept[t].any().item<bool>() ? 1 : 0, 1e-6) << t;
+}
+
+}  // namespace
+}  // namespace switchyard
