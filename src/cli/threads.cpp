@@ -1,0 +1,34 @@
+#include "cli/threads.h"
+
+#include <ATen/Parallel.h>
+#include <CLI/CLI.hpp>
+#include <sched.h>
+
+#include <cstdlib>
+#include <thread>
+
+namespace switchyard::cli {
+
+int cores_in_affinity_mask() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  if (::sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));  // more CPUs than a cpu_set_t has room for
+}
+
+void use_all_cores() {
+  const char* wish = std::getenv("OMP_NUM_THREADS");
+  const int asked = wish ? std::atoi(wish) : 0;  // "4,2" is 4 for the outermost level
+  at::set_num_threads(asked > 0 ? asked : cores_in_affinity_mask());
+}
+
+int threads_in_use() { return at::get_num_threads(); }
+
+void add_threads_option(CLI::App& verb) {
+  verb.add_option_function<int>("--threads", [](int n) { at::set_num_threads(n); },
+                                "threads that compute; default: OMP_NUM_THREADS, else all cores of the affinity mask")
+      ->check(CLI::Range(1, 4096).description(""))
+      ->type_name("N");
+}
+
+}  // namespace switchyard::cli

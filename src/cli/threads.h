@@ -1,0 +1,23 @@
+// How many threads compute. Debian's libtorch starts with half of the hardware threads (it assumes two per core), and with
+// one on a machine of two; we set the number ourselves.
+#pragma once
+
+#include <cstdint>
+
+namespace CLI {
+class App;
+}
+
+namespace switchyard::cli {
+
+[[nodiscard]] int cores_in_affinity_mask();
+
+// OMP_NUM_THREADS if it is set to a positive number, else every core that this process may run on.
+void use_all_cores();
+
+[[nodiscard]] int threads_in_use();
+
+// `--threads N` of a verb that computes; takes effect while parsing.
+void add_threads_option(CLI::App& verb);
+
+}  // namespace switchyard::cli

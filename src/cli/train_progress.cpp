@@ -1,0 +1,110 @@
+#include "cli/train_progress.h"
+
+#include "cli/output.h"
+#include "cli/terminal.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+namespace switchyard::cli {
+namespace {
+
+constexpr auto kRedrawEvery = std::chrono::milliseconds(100);
+
+std::string bar(double share, size_t width) {
+  const double filled = std::clamp(share, 0.0, 1.0) * static_cast<double>(width);
+  std::string out;
+  for (size_t i = 0; i < width; ++i) out += static_cast<double>(i) + 0.5 <= filled ? "█" : "░";
+  return out;
+}
+
+// The first `columns` characters of a line in UTF-8.
+std::string clipped(const std::string& text, size_t columns) {
+  size_t seen = 0;
+  for (size_t i = 0; i < text.size(); ++i)
+    if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80 && seen++ == columns) return text.substr(0, i);
+  return text;
+}
+
+}  // namespace
+
+std::string progress_text(const StepMetrics& m, double seconds_left) {
+  std::string text = fmt::format("step {}/{}  loss {:.3f}  {} tokens/s", m.step, m.steps, m.loss, format_count(std::round(m.tokens_per_s)));
+  text += m.step >= m.steps ? "" : "  " + format_seconds(seconds_left) + " left";
+  if (m.layers.empty()) return text;
+  double ratio = 0, dropped = 0;
+  int64_t counted = 0;
+  for (const LayerMetrics& layer : m.layers) {
+    dropped += layer.dropped / static_cast<double>(m.layers.size());
+    if (!(layer.load_cv_floor > 0) || !std::isfinite(layer.load_cv)) continue;
+    ratio += layer.load_cv / layer.load_cv_floor;
+    ++counted;
+  }
+  if (counted > 0) text += fmt::format("  load {:.1f}x floor", ratio / static_cast<double>(counted));
+  return text + fmt::format("  dropped {:.1f} %", 100 * dropped);
+}
+
+TrainProgress::TrainProgress(bool quiet, int64_t log_every)
+    : quiet_(quiet), redraw_(!quiet && stderr_can_redraw()), colour_(stderr_has_colour()), log_every_(std::max<int64_t>(1, log_every)) {}
+
+TrainProgress::~TrainProgress() { erase(); }
+
+void TrainProgress::erase() {
+  if (drawn_) std::fputs("\r\x1b[K", stderr);
+  drawn_ = false;
+}
+
+void TrainProgress::line(const std::string& text) {
+  if (quiet_) return;
+  erase();
+  write_note(text);
+}
+
+void TrainProgress::draw(double share, const std::string& text) {
+  const auto now = Clock::now();
+  if (!redraw_ || (drawn_ && now - last_draw_ < kRedrawEvery)) return;
+  last_draw_ = now;
+  const auto width = static_cast<size_t>(std::max(20, stderr_width() - 1));
+  const size_t bar_width = std::clamp<size_t>(width > text.size() + 8 ? width - text.size() - 8 : 0, 0, 24);
+  std::string front = fmt::format("{:3.0f}% ", 100 * share);
+  if (bar_width >= 6) front = (colour_ ? "\x1b[36m" : "") + bar(share, bar_width) + (colour_ ? "\x1b[0m " : " ") + front;
+  const size_t used = 5 + (bar_width >= 6 ? bar_width + 1 : 0);
+  const std::string out = "\r" + front + clipped(text, width - std::min(width, used)) + "\x1b[K";
+  std::fputs(out.c_str(), stderr);
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void TrainProgress::on_prepare(const std::string& what, int64_t done, int64_t total) {
+  const std::string text = what == "tokenizer" ? "learning the vocabulary" : what == "tokens" ? "turning the text into tokens" : what;
+  if (what != preparing_ && !redraw_) line(text);
+  preparing_ = what;
+  if (redraw_ && total > 0) draw(static_cast<double>(done) / static_cast<double>(total), text);
+}
+
+void TrainProgress::on_step(const StepMetrics& metrics) {
+  // Weighs the last ten steps or so; the first step warms up and does not count.
+  if (last_seconds_ >= 0) {
+    const double took = metrics.seconds - last_seconds_;
+    seconds_per_step_ = seconds_per_step_ == 0 ? took : 0.9 * seconds_per_step_ + 0.1 * took;
+  }
+  last_seconds_ = metrics.seconds;
+  const double left = seconds_per_step_ > 0 ? seconds_per_step_ * static_cast<double>(metrics.steps - metrics.step) : NAN;
+  if (redraw_)
+    draw(static_cast<double>(metrics.step) / static_cast<double>(std::max<int64_t>(1, metrics.steps)), progress_text(metrics, left));
+  else if (metrics.step == 1 || metrics.step % log_every_ == 0 || metrics.step == metrics.steps)
+    line(progress_text(metrics, left));
+}
+
+void TrainProgress::on_eval(const EvalMetrics& metrics) {
+  const EvalResult& e = metrics.result;
+  line(fmt::format("step {}: validation loss {:.4f} ± {:.4f}, perplexity {:.2f}, {:.3f} bits per byte", metrics.step, e.loss, e.loss_se, e.perplexity,
+                   e.bits_per_byte));
+}
+
+void TrainProgress::on_event(const EventMetrics& metrics) {
+  if (metrics.what == "resume") line(fmt::format("step {}: going on from the last checkpoint", metrics.step));
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,20 @@
+#include "cli/training_recipe.h"
+
+#include "cli/find_recipe.h"
+#include "cli/share_dir.h"
+
+namespace switchyard::cli {
+
+std::filesystem::path embedded_corpus() { return share_dir() / "data" / "english_classics.txt"; }
+
+void fill_in_corpus(Recipe& recipe) {
+  if (recipe.data.path.empty()) recipe.data.path = embedded_corpus().string();
+}
+
+Recipe training_recipe(const std::string& word, std::span<const std::string> overrides) {
+  Recipe recipe = load_recipe(find_recipe(word), overrides);
+  fill_in_corpus(recipe);
+  return recipe;
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,70 @@
+// switchyard eval: how well a model predicts a text
+#include "cli/evaluation_text.h"
+#include "cli/exit_code.h"
+#include "cli/find_model.h"
+#include "cli/output.h"
+#include "cli/threads.h"
+#include "cli/verb.h"
+#include "eval/evaluate.h"
+#include "steps/interrupt.h"
+#include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
+
+#include <CLI/CLI.hpp>
+
+namespace switchyard::cli {
+namespace {
+
+struct EvalArguments {
+  std::string model, data, split, dtype = "float32";
+  int64_t seq_len = 0, max_tokens = 0;
+  bool json = false;
+};
+
+// Windows as long as in training; for a model of unknown history as long as it can, but not beyond 1024.
+int64_t window_length(const EvalArguments& args, const EvaluationText& text, const ModelSpec& spec) {
+  const int64_t wanted = args.seq_len > 0 ? args.seq_len : text.seq_len > 0 ? text.seq_len : std::min<int64_t>(1024, spec.max_positions);
+  if (wanted > spec.max_positions) fail(ErrorKind::usage, "--seq-len {}: the model sees at most {} tokens (max_positions)", wanted, spec.max_positions);
+  return wanted;
+}
+
+void run_eval(const EvalArguments& args) {
+  const auto folder = find_model(args.model);
+  const Checkpoint checkpoint = load_checkpoint(folder);
+  if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json; text cannot become tokens", folder.string());
+  const auto text = open_evaluation_text(folder, args.data, args.split, *checkpoint.tokenizer);
+  const int64_t seq_len = window_length(args, text, checkpoint.model->spec());
+  const InterruptScope interrupts;
+  const auto result = evaluate(*checkpoint.model, text.stream(),
+                               {.seq_len = seq_len, .max_tokens = args.max_tokens, .cross_documents = text.cross_documents, .compute = parse_compute_type(args.dtype)},
+                               interrupt_requested);
+  if (!result) throw Exit{kInterrupted};
+  if (args.json)
+    return print_json({{"loss", result->loss}, {"loss_se", result->loss_se}, {"perplexity", result->perplexity}, {"perplexity_se", result->perplexity_se},
+                       {"bits_per_byte", result->bits_per_byte}, {"tokens", result->tokens}, {"windows", result->windows}, {"seq_len", seq_len},
+                       {"model", folder.string()}, {"data", text.path.string()}, {"split", text.split}});
+  print_result("model          {}\ntext           {} ({})\ntokens         {} in {} windows of {}\n", folder.string(), text.path.string(), text.split, result->tokens,
+               result->windows, seq_len);
+  print_result("loss           {:.4f} ± {:.4f} nats per token\nperplexity     {:.3f} ± {:.3f}\nbits per byte  {:.4f}\n", result->loss, result->loss_se,
+               result->perplexity, result->perplexity_se, result->bits_per_byte);
+}
+
+}  // namespace
+
+VerbEntry verb_eval() {
+  return {"eval", 30, "Measure a model on text: loss, perplexity, bits per byte", [](CLI::App& verb) {
+            auto args = std::make_shared<EvalArguments>();
+            verb.add_option("model", args->model, "model folder, or a run (its best checkpoint)")->required()->type_name("MODEL-DIR");
+            verb.add_option("--data", args->data, "text file, folder or JSONL; default: the text of the run, else the corpus that comes with the program")->type_name("PATH");
+            verb.add_option("--split", args->split, "which part of it; default: validation, or all of a text given with --data")->type_name("validation|all");
+            verb.add_option("--seq-len", args->seq_len, "tokens per window; 0 = as in training, else at most 1024")->type_name("N")->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")->type_name("N")->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
+            add_threads_option(verb);
+            verb.add_flag("--json", args->json, "machine-readable output");
+            verb.footer("Examples:\n  switchyard eval runs/demo\n  switchyard eval model/ --data held_out.txt --json");
+            verb.callback([args] { run_eval(*args); });
+          }};
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,100 @@
+// switchyard generate: text from a model
+#include "base/files.h"
+#include "cli/exit_code.h"
+#include "cli/find_model.h"
+#include "cli/output.h"
+#include "cli/terminal.h"
+#include "cli/threads.h"
+#include "cli/verb.h"
+#include "infer/generate.h"
+#include "io/tokenizer/tokenizer.h"
+#include "steps/interrupt.h"
+#include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
+
+#include <CLI/CLI.hpp>
+
+namespace switchyard::cli {
+namespace {
+
+struct GenerateArguments {
+  std::string model, prompt, prompt_file, dtype = "float32";
+  std::vector<int32_t> ids;
+  GenerateOptions options;
+  bool json = false;
+};
+
+std::vector<int32_t> read_prompt(const GenerateArguments& args, const Tokenizer* tokenizer) {
+  if (!args.ids.empty()) return args.ids;
+  if (!tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json, so a text prompt means nothing; give token ids with --ids", args.model);
+  return prompt_ids(*tokenizer, args.prompt_file.empty() ? args.prompt : read_text_file(args.prompt_file));
+}
+
+void print_generated(const GenerateArguments& args, const std::vector<int32_t>& prompt, const Generated& result, size_t streamed, bool has_text) {
+  const double rate = result.decode_seconds > 0 ? static_cast<double>(result.ids.size()) / result.decode_seconds : 0;
+  if (args.json) {
+    nlohmann::ordered_json out = {{"prompt_ids", prompt}, {"ids", result.ids}};
+    if (has_text) out["text"] = result.text;
+    out.update({{"finish_reason", result.finish_reason}, {"prefill_seconds", result.prefill_seconds}, {"decode_seconds", result.decode_seconds}, {"tokens_per_s", rate}});
+    print_json(out);
+  } else {
+    write_result(has_text ? result.text.substr(streamed) : fmt::format("{}", fmt::join(result.ids, ",")));
+    write_result("\n");
+  }
+  flush_result();
+  if (stderr_is_terminal()) note("{} tokens, {:.1f} tokens/s, ended by {}", result.ids.size(), rate, result.finish_reason);
+}
+
+void run_generate(GenerateArguments args) {
+  check_sampling(args.options.sampling);
+  args.options.compute = parse_compute_type(args.dtype);
+  const Checkpoint checkpoint = load_checkpoint(find_model(args.model));
+  const Tokenizer* tokenizer = checkpoint.tokenizer.get();
+  const auto prompt = read_prompt(args, tokenizer);
+  const InterruptScope interrupts;
+  size_t streamed = 0;
+  const auto stream = [&](int32_t, std::string_view text) {
+    if (!args.json && !text.empty()) {
+      write_result(text);
+      flush_result();
+      streamed += text.size();
+    }
+    return !interrupt_requested();
+  };
+  const Generated result = generate(*checkpoint.model, tokenizer, prompt, args.options, stream);
+  print_generated(args, prompt, result, streamed, tokenizer != nullptr);
+  if (result.finish_reason == "cancelled") throw Exit{kInterrupted};
+}
+
+void add_sampling(CLI::App& verb, GenerateOptions& opt) {
+  verb.add_option("--max-tokens", opt.max_tokens, "most new tokens")->type_name("N");
+  verb.add_option("--temperature", opt.sampling.temperature, "0 = always the most probable token")->type_name("X");
+  verb.add_option("--top-k", opt.sampling.top_k, "keep the k most probable tokens; 0 = all")->type_name("K");
+  verb.add_option("--top-p", opt.sampling.top_p, "keep the smallest set of tokens with this probability")->type_name("P");
+  verb.add_option("--min-p", opt.sampling.min_p, "keep tokens with this share of the largest probability")->type_name("P");
+  verb.add_option("--repetition-penalty", opt.sampling.repetition_penalty, "above 1: tokens that were seen become less likely")->type_name("X");
+  verb.add_option("--seed", opt.seed, "the same seed draws the same tokens")->type_name("N");
+  verb.add_option("--stop", opt.stop, "end before this text; may be given again")->type_name("TEXT")->allow_extra_args(false);
+  verb.add_flag("--ignore-eos", opt.ignore_eos, "go on after the end-of-document token");
+}
+
+}  // namespace
+
+VerbEntry verb_generate() {
+  return {"generate", 20, "Continue a text with a trained model", [](CLI::App& verb) {
+            auto args = std::make_shared<GenerateArguments>();
+            verb.add_option("model", args->model, "model folder, or a run (its best checkpoint)")->required()->type_name("MODEL-DIR");
+            auto* prompt = verb.add_option("prompt", args->prompt, "text to continue; empty = at the start of a document")->type_name("TEXT");
+            auto* file = verb.add_option("--prompt-file", args->prompt_file, "read the prompt from a file")->type_name("FILE")->excludes(prompt);
+            verb.add_option("--ids", args->ids, "the prompt as token ids: 1,2,3")->delimiter(',')->type_name("IDS")->excludes(prompt)->excludes(file);
+            add_sampling(verb, args->options);
+            verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
+            add_threads_option(verb);
+            verb.add_flag("--json", args->json, "ids, text and timing as JSON, when all is done");
+            verb.footer("Examples:\n  switchyard generate runs/demo \"It was a dark\" --temperature 0.8 --top-p 0.95\n"
+                        "  switchyard generate model/ --ids 1,2,3 --ignore-eos --temperature 0 --max-tokens 16 --json");
+            verb.callback([args] { run_generate(*args); });
+          }};
+}
+
+}  // namespace switchyard::cli

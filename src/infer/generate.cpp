@@ -1,0 +1,116 @@
+#include "infer/generate.h"
+
+#include "infer/text_stream.h"
+#include "io/tokenizer/tokenizer.h"
+#include "switchyard/error.h"
+#include "switchyard/random.h"
+
+#include <c10/core/GradMode.h>
+
+#include <chrono>
+
+namespace switchyard {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Puts the model into evaluation mode without gradients while it lives.
+class InferenceScope {
+ public:
+  InferenceScope(LanguageModel& model, ComputeType compute) : model_(model), was_training_(model.is_training()), compute_(compute) { model_.eval(); }
+  ~InferenceScope() { model_.train(was_training_); }
+  InferenceScope(const InferenceScope&) = delete;
+  InferenceScope& operator=(const InferenceScope&) = delete;
+
+ private:
+  LanguageModel& model_;
+  bool was_training_;
+  c10::NoGradGuard no_grad_;
+  ComputeScope compute_;
+};
+
+void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
+  const auto length = static_cast<int64_t>(prompt.size());
+  if (length == 0) fail(ErrorKind::usage, "the prompt is empty; expected at least one token");
+  if (length >= spec.max_positions)
+    fail(ErrorKind::usage, "the prompt has {} tokens, but the model sees at most {} (max_positions) with the new ones; shorten it", length, spec.max_positions);
+  for (size_t i = 0; i < prompt.size(); ++i)
+    if (prompt[i] < 0 || prompt[i] >= spec.vocab_size)
+      fail(ErrorKind::usage, "token {} of the prompt has the id {}, outside the vocabulary of {}", i, prompt[i], spec.vocab_size);
+}
+
+// Runs `ids` behind what the cache holds; the logits of the last one.
+std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, KvCache& cache) {
+  const auto count = static_cast<int64_t>(ids.size());
+  TokenBatch batch;
+  batch.input_ids = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64).view({1, count});
+  batch.positions = torch::arange(cache.length, cache.length + count, torch::kInt64).view({1, count});
+  ForwardOptions options;
+  options.cache = &cache;
+  const auto hidden = model.forward(batch, options).hidden;                           // [1, S, d]
+  const auto row = model.logits(hidden.select(1, count - 1)).to(torch::kFloat32).contiguous();  // [1, V]
+  return {row.data_ptr<float>(), row.data_ptr<float>() + row.numel()};
+}
+
+// Bytes that `id` adds behind `before`. A few tokens of context, for decoders that look at their neighbours.
+std::string added_bytes(const Tokenizer& tokenizer, std::span<const int32_t> before, int32_t id) {
+  constexpr size_t kContext = 4;
+  std::vector<int32_t> window(before.end() - static_cast<std::ptrdiff_t>(std::min(kContext, before.size())), before.end());
+  const std::string old_text = tokenizer.decode(window);
+  window.push_back(id);
+  const std::string new_text = tokenizer.decode(window);
+  return new_text.size() >= old_text.size() ? new_text.substr(old_text.size()) : "";
+}
+
+}  // namespace
+
+Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt, const GenerateOptions& options,
+                   const TokenSink& sink) {
+  check_sampling(options.sampling);
+  check_prompt(model.spec(), prompt);
+  if (options.max_tokens < 0) fail(ErrorKind::usage, "max_tokens = {}: expected 0 or a positive number", options.max_tokens);
+  if (!tokenizer && !options.stop.empty()) fail(ErrorKind::usage, "stop strings need a tokenizer, and the model has none");
+  const InferenceScope scope(model, options.compute);
+  const auto prompt_length = static_cast<int64_t>(prompt.size());
+  const int64_t budget = std::min(options.max_tokens, model.spec().max_positions - prompt_length);
+  const RandomStream random = RandomStream(options.seed, "generate");
+  const auto eos = tokenizer ? tokenizer->eos_id() : std::nullopt;
+
+  Generated out{{}, "", "length", 0, 0};
+  TextStream stream(options.stop);
+  KvCache cache(model.spec(), 1, prompt_length + budget);
+  std::vector<int32_t> seen(prompt.begin(), prompt.end());
+  auto start = Clock::now();
+  for (int64_t i = 0; i < budget; ++i) {
+    auto logits = next_logits(model, i == 0 ? prompt : std::span<const int32_t>(seen).last(1), cache);
+    if (i == 0) {
+      out.prefill_seconds = seconds_since(start);
+      start = Clock::now();
+    }
+    const int32_t id = sample_token(logits, seen, options.sampling, random.uniform(static_cast<uint64_t>(i)));
+    out.ids.push_back(id);
+    const bool ends = !options.ignore_eos && eos && id == *eos;
+    const std::string text = tokenizer && !ends ? stream.push(added_bytes(*tokenizer, seen, id)) : "";
+    seen.push_back(id);
+    out.text += text;
+    const bool go_on = !sink || sink(id, text);
+    if (ends) out.finish_reason = "eos";
+    else if (stream.stopped()) out.finish_reason = "stop";
+    else if (!go_on) out.finish_reason = "cancelled";
+    if (ends || stream.stopped() || !go_on) break;
+  }
+  out.decode_seconds = seconds_since(start);
+  out.text += stream.finish();
+  return out;
+}
+
+std::vector<int32_t> prompt_ids(const Tokenizer& tokenizer, std::string_view text) {
+  auto ids = tokenizer.encode(text, /*add_template=*/true);
+  if (!ids.empty()) return ids;
+  if (const auto start = tokenizer.bos_id() ? tokenizer.bos_id() : tokenizer.eos_id()) return {*start};
+  fail(ErrorKind::usage, "an empty prompt needs a token that starts a document, and the tokenizer has none");
+}
+
+}  // namespace switchyard

@@ -1,0 +1,47 @@
+// Text from a language model, token by token.
+#pragma once
+
+#include "core/ops.h"
+#include "infer/sampling.h"
+#include "switchyard/language_model.h"
+
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace switchyard {
+
+class Tokenizer;
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  SamplingOptions sampling;
+  uint64_t seed = 0;               // names the random stream; the draw of token i is a pure function of (seed, i)
+  std::vector<std::string> stop;   // the text ends before the first of them; needs a tokenizer
+  bool ignore_eos = false;         // go on after the end-of-document token
+  ComputeType compute = ComputeType::float32;
+};
+
+struct Generated {
+  std::vector<int32_t> ids;   // new tokens, without the prompt; an end token or the tokens of a stop string included
+  std::string text;           // of them, as it was streamed; empty without a tokenizer
+  std::string finish_reason;  // eos | stop | length (max_tokens, or the model's longest sequence) | cancelled
+  double prefill_seconds = 0, decode_seconds = 0;
+};
+
+// Gets each new token and the text that may be shown since the last call (often empty). False ends the generation.
+using TokenSink = std::function<bool(int32_t id, std::string_view text)>;
+
+// Runs the prompt once and then one token at a time with a KvCache, in evaluation mode. `tokenizer` may be null: then there
+// is no text and no end token. Throws Error{usage} for an empty prompt, a prompt that is longer than the model's
+// max_positions - 1, ids outside the vocabulary, and options out of range.
+[[nodiscard]] Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt,
+                                 const GenerateOptions& options, const TokenSink& sink = {});
+
+// Ids of a prompt with the tokens that the tokenizer's template adds; an empty text gives the token that starts a document.
+// Throws Error{usage} when there is none.
+[[nodiscard]] std::vector<int32_t> prompt_ids(const Tokenizer& tokenizer, std::string_view text);
+
+}  // namespace switchyard
