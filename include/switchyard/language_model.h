@@ -8,6 +8,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace switchyard {
@@ -33,7 +34,7 @@ struct ForwardOptions {
   int64_t step = 0;            // names the random streams of noise and dropout
   int64_t first_token = 0;     // index of the first token of this call within the step (micro-batches, ranks)
   uint64_t seed = 0;
-  KvCache* cache = nullptr;    // tokens are appended
+  KvCache* cache = nullptr;    // tokens are appended; such a call carries no gradient
   ModelTrace* trace = nullptr;
   bool checkpoint_activations = false;  // keep only block inputs; recompute the rest in backward
 };
@@ -51,8 +52,9 @@ struct ModelOutput {
 
 class LanguageModel : public torch::nn::Module {
  public:
-  // Builds and initialises. With `seed`, parameters are a pure function of (spec, seed).
-  explicit LanguageModel(const ModelSpec& spec, uint64_t seed = 0);
+  // Builds and initialises; the parameters are a pure function of (spec, seed). Without a seed the large matrices are zero:
+  // for a checkpoint that fills them.
+  explicit LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed = 0);
 
   [[nodiscard]] ModelOutput forward(const TokenBatch& batch, const ForwardOptions& options = {});
   // hidden [..., d] -> logits [..., vocab_size] float32.

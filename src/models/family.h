@@ -13,25 +13,31 @@
 
 namespace switchyard {
 
-// Where a stored tensor lives in the model: the whole parameter, or the slice `index` of its first dimension (one expert),
-// and within that rows [row, row + rows) (gate or up half of a fused matrix).
+struct Dimension {
+  std::string key;  // of config.json; empty when the size has no key
+  int64_t size = 0;
+};
+
+// Where a stored tensor lives in the model: a whole parameter or buffer, or the slice `index` of its first dimension (one
+// expert), and within that the rows [row, row + rows) (gate or up half of a joint matrix).
 struct TensorPlace {
-  std::string stored;       // name in the file
-  std::string parameter;    // name in LanguageModel::named_parameters()
-  int64_t index = -1;       // slice of the parameter's first dimension; -1 = whole
-  int64_t row = 0, rows = -1;  // rows of that slice; -1 = all
-  std::vector<int64_t> shape;  // shape in the file
+  std::string stored;            // name in the file
+  std::string parameter;         // name in LanguageModel::named_parameters() or named_buffers()
+  std::vector<Dimension> shape;  // in the file
+  int64_t index = -1;            // -1 = the whole tensor
+  int64_t row = 0, rows = -1;    // -1 = all
 };
 
 struct Family {
   virtual ~Family() = default;
   // config.json -> spec. Throws Error{unsupported} for any key or value that changes the mathematics and is not known.
   [[nodiscard]] virtual ModelSpec read_config(const ConfigNode& config) const = 0;
-  // spec -> config.json; or the reason why this family cannot state it: the key and what it would lose.
-  [[nodiscard]] virtual std::optional<std::string> cannot_state(const ModelSpec& spec) const = 0;
+  // spec -> config.json. What the family cannot say is left out: ask cannot_state first.
   [[nodiscard]] virtual nlohmann::ordered_json write_config(const ModelSpec& spec) const = 0;
   // Layouts in which the family's files are published; the first is the one written. A reader takes the one that fits.
-  [[nodiscard]] virtual std::vector<std::vector<TensorPlace>> layouts(const ModelSpec& spec) const = 0;
+  [[nodiscard]] virtual std::vector<std::vector<TensorPlace>> layouts(const LanguageModel& model) const = 0;
+  // Tensors that published files hold and the model does not need.
+  [[nodiscard]] virtual bool ignores(const std::string& /*stored*/, const ModelSpec&) const { return false; }
 };
 
 struct FamilyEntry {
@@ -41,6 +47,10 @@ struct FamilyEntry {
 
 [[nodiscard]] const std::vector<FamilyEntry>& families();
 // The family of a model_type. Throws Error{unsupported} listing what is known.
-[[nodiscard]] const Family& find_family(const std::string& model_type);
+[[nodiscard]] const FamilyEntry& find_family(const std::string& model_type);
+
+// Nothing when the family's config.json, written and read again, means the same model; else the first key that would
+// change, with both values.
+[[nodiscard]] std::optional<std::string> cannot_state(const FamilyEntry& family, const ModelSpec& spec);
 
 }  // namespace switchyard

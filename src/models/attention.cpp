@@ -1,0 +1,40 @@
+#include "models/attention.h"
+
+#include "core/ops.h"
+#include "models/initial_weights.h"
+
+#include <cmath>
+
+namespace switchyard {
+
+Attention::Attention(const ModelSpec& spec, const RandomStream* init)
+    : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim) {
+  const int64_t d = spec.d_model, q = num_heads_ * head_dim_, kv = num_kv_heads_ * head_dim_;
+  const double out_std = spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers));
+  q_proj_ = register_parameter("q_proj", normal_weight(init, "q_proj", {q, d}, spec.init_std));
+  k_proj_ = register_parameter("k_proj", normal_weight(init, "k_proj", {kv, d}, spec.init_std));
+  v_proj_ = register_parameter("v_proj", normal_weight(init, "v_proj", {kv, d}, spec.init_std));
+  o_proj_ = register_parameter("o_proj", normal_weight(init, "o_proj", {d, q}, out_std));
+}
+
+torch::Tensor Attention::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache) {
+  const int64_t batch = x.size(0), seq = x.size(1);
+  const auto heads = [&](const torch::Tensor& weight, int64_t count) {
+    return ops::linear(x, weight).view({batch, seq, count, head_dim_});
+  };
+  const auto turn = [&](const torch::Tensor& t) { return ops::rope(t, call.positions, call.rotary.cos, call.rotary.sin); };
+  const auto q = turn(heads(q_proj_, num_heads_));
+  auto k = turn(heads(k_proj_, num_kv_heads_));
+  auto v = heads(v_proj_, num_kv_heads_);
+  if (cache) {
+    cache->keys.narrow(1, cache->length, seq).copy_(k);
+    cache->values.narrow(1, cache->length, seq).copy_(v);
+    k = cache->keys.narrow(1, 0, cache->length + seq);
+    v = cache->values.narrow(1, 0, cache->length + seq);
+  }
+  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
+  const auto out = ops::attention(q, k, v, call.q_segments, call.k_segments, scale);  // [B, S, H, c]
+  return ops::linear(out.reshape({batch, seq, num_heads_ * head_dim_}), o_proj_);
+}
+
+}  // namespace switchyard

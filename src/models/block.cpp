@@ -1,0 +1,86 @@
+#include "models/block.h"
+
+#include "core/ops.h"
+
+#include <cmath>
+
+namespace switchyard {
+namespace {
+
+double residual_std(const ModelSpec& spec) { return spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers)); }
+
+std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) {
+  const MoESpec& m = *spec.moe;
+  return std::make_shared<MoELayer>(MoEOptions{
+      .d_model = spec.d_model,
+      .d_expert = m.d_expert,
+      .num_experts = m.num_experts,
+      .gate = m.gate,
+      .experts = m.experts,
+      .num_shared_experts = m.num_shared_experts,
+      .routed_scale = m.routed_scale,
+      .capacity = m.capacity,
+      .dispatcher = m.dispatcher,
+      .layer = layer,
+      .causal = true,
+      .init_std = seed ? spec.init_std : 0,
+      .init_out_std = seed ? residual_std(spec) : 0,
+      .seed = seed.value_or(0),
+  });
+}
+
+std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) {
+  return expert_registry().make(spec.ffn, BankShape{.d_model = spec.d_model,
+                                                    .d_expert = spec.d_ff,
+                                                    .num_experts = 1,
+                                                    .layer = layer,
+                                                    .init_std = seed ? spec.init_std : 0,
+                                                    .init_out_std = seed ? residual_std(spec) : 0,
+                                                    .seed = seed.value_or(0)});
+}
+
+}  // namespace
+
+Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
+    : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
+  std::optional<RandomStream> init;
+  if (seed) init = RandomStream(*seed, "init").at("layer", static_cast<uint64_t>(layer));
+  attn_norm_ = register_parameter("attn_norm", torch::ones({spec.d_model}));
+  attn_ = register_module("attn", std::make_shared<Attention>(spec, init ? &*init : nullptr));
+  ffn_norm_ = register_parameter("ffn_norm", torch::ones({spec.d_model}));
+  if (spec.is_moe_layer(layer)) moe_ = register_module("ffn", make_moe(spec, layer, seed));
+  else dense_ = register_module("ffn", make_dense(spec, layer, seed));
+}
+
+torch::Tensor Block::dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const {
+  if (!call.training || dropout_ == 0) return branch;
+  return ops::dropout(branch, dropout_, call.dropout_stream(where, layer_));
+}
+
+torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, BlockTrace& trace) {
+  if (moe_) {
+    GateInput input;
+    input.valid = call.valid;
+    input.token_ids = call.token_ids;
+    input.sequence_ids = call.sequence_ids;
+    input.training = call.training;
+    input.step = call.step;
+    input.first_token = call.first_token;
+    input.random = call.random.at("layer", static_cast<uint64_t>(layer_));
+    return moe_->forward(x, input, &trace.moe);
+  }
+  const auto rows = x.view({-1, x.size(-1)});
+  const auto offsets = torch::tensor({int64_t{0}, rows.size(0)}, torch::kInt64);
+  RowContext context;
+  context.training = call.training;
+  return dense_->forward(rows, offsets, context).view(x.sizes());
+}
+
+torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
+  const auto h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache), call, "attn_dropout");
+  trace.ffn_input = ops::rms_norm(h, ffn_norm_, norm_eps_);
+  trace.ffn_output = feed_forward(trace.ffn_input, call, trace);
+  return h + dropped(trace.ffn_output, call, "ffn_dropout");
+}
+
+}  // namespace switchyard

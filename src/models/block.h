@@ -1,0 +1,40 @@
+// One transformer block, pre-norm:
+//   h = x + dropout(attention(norm(x)))      y = h + dropout(ffn(norm(h)))
+// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert.
+#pragma once
+
+#include "models/attention.h"
+#include "switchyard/moe.h"
+
+namespace switchyard {
+
+// What the second half of a block did; `moe` is filled by Mixture-of-Experts layers only.
+struct BlockTrace {
+  MoETrace moe;
+  torch::Tensor ffn_input, ffn_output;  // [B, S, d]: after the norm; before dropout and the residual sum
+};
+
+class Block final : public torch::nn::Module {
+ public:
+  // `spec` is resolved. Without `seed` the large weights stay at zero (a checkpoint follows).
+  Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed);
+
+  // x [B, S, d] -> [B, S, d].
+  [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
+
+  [[nodiscard]] int64_t layer() const { return layer_; }
+  [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a dense block
+
+ private:
+  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, BlockTrace& trace);
+  torch::Tensor dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const;
+
+  int64_t layer_;
+  double norm_eps_, dropout_;
+  torch::Tensor attn_norm_, ffn_norm_;  // [d]
+  std::shared_ptr<Attention> attn_;
+  std::shared_ptr<MoELayer> moe_;
+  std::shared_ptr<ExpertBank> dense_;
+};
+
+}  // namespace switchyard

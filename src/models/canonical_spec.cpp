@@ -1,0 +1,90 @@
+#include "models/canonical_spec.h"
+
+#include "core/chain_gate.h"
+#include "core/registries.h"
+#include "switchyard/expert_bank.h"
+#include "switchyard/gate.h"
+
+#include <algorithm>
+
+namespace switchyard {
+namespace {
+
+template <class Entry> BlockSpec with_defaults(const Registry<Entry>& registry, const BlockSpec& block) {
+  BlockSpec out(block.kind);
+  for (const auto& field : registry.find(block).options) {
+    const ConfigNode* given = block.options.find(field.key);
+    out.options.table()->emplace_back(field.key, given ? *given : field.default_value);
+  }
+  return out;
+}
+
+// linear -> softmax -> top-k -> renormalise | raw, with jitter or without: what the gate "top_k" says in short.
+BlockSpec short_form(const BlockSpec& gate) {
+  if (gate.kind != "chain") return gate;
+  ChainOptions o;
+  read_fields(o, gate.options);
+  const auto option = [](const BlockSpec& block, const char* key, auto absent) {
+    if (const ConfigNode* node = block.options.find(key)) read_any(*node, key, absent);
+    return absent;
+  };
+  const bool renormalise = o.weigh.kind == "renormalise" || o.weigh.kind == "softmax_chosen", jitter = o.noise.kind == "jitter";
+  if (o.pool.kind != "token" || o.score.kind != "linear" || option(o.score, "bias", false) || (o.noise.kind != "none" && !jitter) ||
+      o.normalise.kind != "softmax" || o.select.kind != "top_k" || (o.weigh.kind != "raw" && !renormalise))
+    return gate;
+  return {"top_k", ConfigNode{{"k", option(o.select, "k", int64_t{2})},
+                              {"renormalise", renormalise},
+                              {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
+}
+
+void make_canonical(MoESpec& m) {
+  m.gate = short_form(m.gate);
+  m.gate = with_defaults(gate_registry(), m.gate);
+  m.experts = with_defaults(expert_registry(), m.experts);
+  m.dispatcher = "local";  // how rows travel does not change what is computed
+  if (m.capacity.factor == 0 && m.capacity.eval_factor == 0) m.capacity = {};
+  else m.capacity.priority = with_defaults(priority_registry(), m.capacity.priority);
+  std::vector<BlockSpec> losses;
+  for (const auto& block : m.losses) {
+    LossSpec loss = read_loss(block);
+    loss.term = with_defaults(loss_registry(), loss.term);
+    if (loss.weight != 0) losses.push_back(write_loss(loss));
+  }
+  m.losses = std::move(losses);
+}
+
+}  // namespace
+
+ModelSpec canonical(const ModelSpec& spec) {
+  ModelSpec s = spec.resolved();
+  s.ffn = with_defaults(expert_registry(), s.ffn);
+  if (!s.moe) return s;
+  make_canonical(*s.moe);
+  bool has_dense = false;
+  for (int64_t i = 0; i < s.num_layers; ++i) has_dense = has_dense || !s.is_moe_layer(i);
+  if (!has_dense) {
+    s.d_ff = s.moe->d_expert;
+    s.ffn = s.moe->experts;
+    s.moe->every = 1;
+    s.moe->offset = s.moe->first_k_dense = 0;
+  }
+  return s;
+}
+
+std::string first_difference(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {
+  const auto flat_a = a.flatten(), flat_b = b.flatten();
+  const auto name = [](const std::string& pointer) {
+    std::string key = pointer.substr(1);
+    std::replace(key.begin(), key.end(), '/', '.');
+    return key;
+  };
+  for (const auto& [pointer, value] : flat_a.items()) {
+    if (!flat_b.contains(pointer)) return fmt::format("{} = {}", name(pointer), value.dump());
+    if (flat_b[pointer] != value) return fmt::format("{} = {}, not {}", name(pointer), value.dump(), flat_b[pointer].dump());
+  }
+  for (const auto& [pointer, value] : flat_b.items())
+    if (!flat_a.contains(pointer)) return fmt::format("no {} (it would be {})", name(pointer), value.dump());
+  return "";
+}
+
+}  // namespace switchyard

@@ -1,0 +1,67 @@
+#include "base/atomic_dir.h"
+#include "base/files.h"
+#include "io/tokenizer/tokenizer.h"
+#include "models/stored_tensors.h"
+#include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
+
+namespace switchyard {
+namespace {
+
+namespace fs = std::filesystem;
+
+const FamilyEntry& own_family() { return find_family("switchyard"); }
+
+const FamilyEntry& choose_family(const ModelSpec& spec, const std::string& wanted) {
+  if (wanted == "auto") {
+    for (const auto& entry : families())
+      if (&entry != &own_family() && !cannot_state(entry, spec)) return entry;
+    return own_family();
+  }
+  const FamilyEntry& entry = find_family(wanted);
+  if (const auto reason = cannot_state(entry, spec))
+    fail(ErrorKind::unsupported, "cannot save as '{}': {}; save as 'switchyard', which states every model", wanted, *reason);
+  return entry;
+}
+
+DType stored_dtype(const std::string& name) {
+  if (name == "float32" || name == "f32") return DType::f32;
+  if (name == "bfloat16" || name == "bf16") return DType::bf16;
+  if (name == "float16" || name == "f16") return DType::f16;
+  fail(ErrorKind::usage, "weights cannot be stored as '{}'; expected float32, bfloat16 or float16", name);
+}
+
+std::string long_name(DType dtype) { return dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16"; }
+
+nlohmann::ordered_json config_of(const Checkpoint& checkpoint, const FamilyEntry& family, DType dtype) {
+  auto config = family.family->write_config(checkpoint.model->spec());
+  const auto id = [&](std::optional<int32_t> value) { return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr); };
+  const Tokenizer* tokenizer = checkpoint.tokenizer.get();
+  config["bos_token_id"] = tokenizer ? id(tokenizer->bos_id()) : nlohmann::ordered_json(nullptr);
+  config["eos_token_id"] = tokenizer ? id(tokenizer->eos_id()) : nlohmann::ordered_json(nullptr);
+  config["dtype"] = config["torch_dtype"] = long_name(dtype);  // the key from transformers 5 on, and the one before
+  return config;
+}
+
+void write_training_state(const Checkpoint& checkpoint, const fs::path& folder) {
+  if (checkpoint.training_state.is_null() && checkpoint.training_tensors.empty()) return;
+  std::vector<TensorSource> tensors;
+  for (const auto& [name, tensor] : checkpoint.training_tensors) tensors.push_back(as_stored(name, tensor));
+  write_safetensors(folder / "training_state.safetensors", tensors);
+  write_file_atomic(folder / "training_state.json", checkpoint.training_state.dump(2) + "\n");
+}
+
+}  // namespace
+
+void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, const SaveOptions& options) {
+  const DType dtype = stored_dtype(options.dtype);
+  const FamilyEntry& family = choose_family(checkpoint.model->spec(), options.family);
+  AtomicDir dir(folder, "config.json");
+  write_file_atomic(dir.path() / "config.json", config_of(checkpoint, family, dtype).dump(2) + "\n");
+  (void)write_sharded(dir.path(), stored_weights(*checkpoint.model, *family.family, dtype), options.max_shard_bytes);
+  if (checkpoint.tokenizer) write_file_atomic(dir.path() / "tokenizer.json", checkpoint.tokenizer->to_json().dump() + "\n");
+  write_training_state(checkpoint, dir.path());
+  dir.commit();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,78 @@
+// Closed forms from the sizes alone. Two questions go to plug-ins: a bank without experts knows the size of one, and a gate
+// (small) counts itself.
+#include "switchyard/error.h"
+#include "switchyard/expert_bank.h"
+#include "switchyard/gate.h"
+#include "switchyard/model_spec.h"
+
+namespace switchyard {
+namespace {
+
+using Part = ParameterCount::Part;
+
+struct ExpertSize {
+  int64_t parameters;
+  double flops;  // per row
+};
+
+ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert) {
+  const auto bank = expert_registry().make(
+      kind, BankShape{.d_model = d_model, .d_expert = d_expert, .num_experts = 1, .num_local_experts = 0, .init_std = 0, .init_out_std = 0});
+  return {bank->parameters_per_expert(), bank->flops_per_row()};
+}
+
+// A matrix that multiplies every token: two FLOPs per parameter.
+Part matrix(const char* name, int64_t parameters) { return {name, parameters, parameters, 2.0 * static_cast<double>(parameters)}; }
+
+Part attention(const ModelSpec& s) {
+  const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
+  Part part = matrix("attention", s.num_layers * s.d_model * (2 * q + 2 * kv));
+  const double keys = static_cast<double>(s.max_positions) / 2;
+  part.flops_per_token += static_cast<double>(s.num_layers) * 4.0 * static_cast<double>(q) * keys;  // scores, and the mean of the values
+  return part;
+}
+
+void add_feed_forward(std::vector<Part>& parts, const ModelSpec& s, int64_t moe_layers) {
+  if (const int64_t dense_layers = s.num_layers - moe_layers; dense_layers > 0) {
+    const auto one = size_of(s.ffn, s.d_model, s.d_ff);
+    const int64_t total = dense_layers * one.parameters;
+    parts.push_back({"dense feed-forward", total, total, static_cast<double>(dense_layers) * one.flops});
+  }
+  if (moe_layers == 0) return;
+  const MoESpec& m = *s.moe;
+  const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts});
+  parts.push_back(matrix("router", moe_layers * gate->num_parameters()));
+  const auto expert = size_of(m.experts, s.d_model, m.d_expert);
+  const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
+  parts.push_back({"experts", moe_layers * m.num_experts * expert.parameters,
+                   static_cast<int64_t>(layers * k * static_cast<double>(expert.parameters)), layers * k * expert.flops});
+  if (m.num_shared_experts == 0) return;
+  const auto shared = size_of(m.experts, s.d_model, m.num_shared_experts * m.d_expert);
+  parts.push_back({"shared experts", moe_layers * shared.parameters, moe_layers * shared.parameters, layers * shared.flops});
+}
+
+}  // namespace
+
+ParameterCount count_parameters(const ModelSpec& spec) {
+  const ModelSpec s = spec.resolved();
+  int64_t moe_layers = 0;
+  for (int64_t i = 0; i < s.num_layers; ++i) moe_layers += s.is_moe_layer(i) ? 1 : 0;
+
+  ParameterCount out;
+  const int64_t vocab = s.vocab_size * s.d_model, norms = (2 * s.num_layers + 1) * s.d_model;
+  out.parts.push_back({"embedding", vocab, vocab, 0});
+  out.parts.push_back(attention(s));
+  out.parts.push_back({"norms", norms, norms, 0});
+  add_feed_forward(out.parts, s, moe_layers);
+  Part head = matrix("head", vocab);
+  if (s.tie_embeddings) head.total = head.active = 0;  // counted as the embedding
+  out.parts.push_back(head);
+  for (const auto& part : out.parts) {
+    out.total += part.total;
+    out.active += part.active;
+    out.flops_per_token += part.flops_per_token;
+  }
+  return out;
+}
+
+}  // namespace switchyard

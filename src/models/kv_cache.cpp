@@ -1,0 +1,14 @@
+#include "switchyard/language_model.h"
+
+namespace switchyard {
+
+KvCache::KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity) {
+  const ModelSpec s = spec.resolved();
+  for (int64_t i = 0; i < s.num_layers; ++i) {
+    keys.push_back(torch::empty({batch, capacity, s.num_kv_heads, s.head_dim}));
+    values.push_back(torch::empty({batch, capacity, s.num_kv_heads, s.head_dim}));
+  }
+  segments = torch::zeros({batch, capacity}, torch::kInt32);
+}
+
+}  // namespace switchyard

@@ -1,0 +1,175 @@
+// Initial weights: every matrix N(0, init_std^2); those that write to the residual stream (attention output, second matrix
+// of an expert) N(0, init_std^2 / (2 * num_layers)), so that the variance of the stream does not grow with depth (GPT-2,
+// Radford et al. 2019, section 2.3); norm weights 1; the router as its score block says.
+#include "switchyard/language_model.h"
+
+#include "core/ops.h"
+#include "models/checkpointed_block.h"
+#include "models/initial_weights.h"
+#include "switchyard/error.h"
+
+#include <ATen/ATen.h>
+
+namespace switchyard {
+
+struct LanguageModel::Impl {
+  explicit Impl(const std::vector<LossSpec>& losses) : aux_losses(losses) {}
+
+  torch::Tensor embed, norm, head;  // [V, d], [d], [V, d]; head is embed when they are tied
+  std::vector<std::shared_ptr<Block>> blocks;
+  RotaryTable rotary;
+  AuxLosses aux_losses;
+};
+
+namespace {
+
+std::vector<LossSpec> losses_of(const ModelSpec& spec) {
+  std::vector<LossSpec> out;
+  if (spec.moe)
+    for (const auto& loss : spec.moe->losses) out.push_back(read_loss(loss));
+  return out;
+}
+
+void check_ids(const torch::Tensor& ids, int64_t vocab_size) {
+  if (ids.dim() != 2 || ids.numel() == 0)
+    fail(ErrorKind::usage, "input_ids have shape {}, expected [batch, sequence] with at least one token", fmt::join(ids.sizes(), " x "));
+  const auto [low, high] = at::aminmax(ids);
+  for (const int64_t id : {low.item<int64_t>(), high.item<int64_t>()})
+    if (id < 0 || id >= vocab_size)
+      fail(ErrorKind::usage, "input_ids hold {}, expected 0 .. {} (vocab_size = {})", id, vocab_size - 1, vocab_size);
+}
+
+torch::Tensor positions_of(const TokenBatch& batch, const ForwardOptions& options, int64_t max_positions) {
+  const int64_t first = options.cache ? options.cache->length : 0, seq = batch.input_ids.size(1);
+  if (!batch.positions.defined()) {
+    if (first + seq > max_positions)
+      fail(ErrorKind::usage, "{} tokens do not fit into max_positions = {} of the model", first + seq, max_positions);
+    return at::arange(first, first + seq, torch::kInt64).expand({batch.input_ids.size(0), seq}).contiguous();
+  }
+  const auto positions = batch.positions.to(torch::kInt64).contiguous();
+  if (positions.numel() > 0) {
+    const auto [low, high] = at::aminmax(positions);
+    if (low.item<int64_t>() < 0 || high.item<int64_t>() >= max_positions)
+      fail(ErrorKind::usage, "positions reach from {} to {}, expected 0 .. {} (max_positions = {})", low.item<int64_t>(), high.item<int64_t>(),
+           max_positions - 1, max_positions);
+  }
+  return positions;
+}
+
+// Who sees whom and who counts. One document without padding needs no segments: all of them stay undefined.
+void set_segments(CallContext& call, const TokenBatch& batch, KvCache* cache) {
+  const int64_t rows = batch.input_ids.size(0), seq = batch.input_ids.size(1);
+  auto row_ids = at::arange(rows, torch::kInt64).unsqueeze(1).expand({rows, seq});
+  if (batch.segments.defined()) {
+    const auto segments = batch.segments.to(torch::kInt32).contiguous();
+    const auto [low_tensor, high_tensor] = at::aminmax(segments);
+    const auto low = low_tensor.item<int32_t>(), high = high_tensor.item<int32_t>();
+    if (low < 0) call.valid = (segments >= 0).view({-1});
+    call.q_segments = call.k_segments = segments;
+    row_ids = at::where(segments >= 0, row_ids * (int64_t{high} + 1) + segments, -1);  // one number per document; padding -1
+  }
+  call.sequence_ids = row_ids.reshape({-1});
+  if (!call.q_segments.defined()) call.q_segments = call.k_segments = at::zeros({rows, seq}, torch::kInt32);
+  if (!cache) return;
+  if (cache->length + seq > cache->segments.size(1))
+    fail(ErrorKind::usage, "the cache holds {} tokens and has room for {}, but {} more arrive", cache->length, cache->segments.size(1), seq);
+  auto place = cache->segments.narrow(1, cache->length, seq);
+  if (batch.segments.defined()) place.copy_(batch.segments);
+  else place.zero_();
+  call.q_segments = place;
+  call.k_segments = cache->segments.narrow(1, 0, cache->length + seq);
+}
+
+void add_to_trace(ModelTrace& trace, Block& block, const BlockTrace& done) {
+  if (!block.moe()) return;
+  trace.moe.emplace(block.layer(), done.moe);
+  trace.moe_input.emplace(block.layer(), done.ffn_input);
+  trace.moe_output.emplace(block.layer(), done.ffn_output);
+}
+
+// All gradient of the losses meets in one node before it enters the block, as it does when the block is recomputed: sums of
+// gradients then have the same order in both modes.
+void give_scores_own_node(Scores& scores) {
+  if (scores.logits.defined()) scores.logits = scores.logits.view_as(scores.logits);
+  if (scores.probs.defined()) scores.probs = scores.probs.view_as(scores.probs);
+}
+
+}  // namespace
+
+LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed)
+    : spec_(spec.resolved()), impl_(std::make_shared<Impl>(losses_of(spec_))) {
+  std::optional<RandomStream> init;
+  if (seed) init = RandomStream(*seed, "init");
+  const auto* stream = init ? &*init : nullptr;
+  impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
+  const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
+  for (int64_t i = 0; i < spec_.num_layers; ++i)
+    impl_->blocks.push_back(layers->register_module(std::to_string(i), std::make_shared<Block>(spec_, i, seed)));
+  impl_->norm = register_parameter("norm", torch::ones({spec_.d_model}));
+  impl_->head = spec_.tie_embeddings
+                    ? impl_->embed
+                    : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
+  impl_->rotary = RotaryTable(spec_.max_positions, spec_.head_dim, spec_.rope_theta);
+}
+
+ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions& options) {
+  const auto ids = batch.input_ids.to(torch::kInt64).contiguous();
+  check_ids(ids, spec_.vocab_size);
+  const bool recompute = options.checkpoint_activations && at::GradMode::is_enabled() && !options.cache;
+  const at::AutoGradMode grad(at::GradMode::is_enabled() && !options.cache);
+
+  CallContext call;
+  call.rotary = impl_->rotary;
+  call.positions = positions_of(batch, options, spec_.max_positions);
+  set_segments(call, batch, options.cache);
+  call.token_ids = ids.view({-1});
+  call.random = RandomStream(options.seed, "model").at("step", static_cast<uint64_t>(options.step));
+  call.step = options.step;
+  call.first_token = options.first_token;
+  call.training = is_training();
+
+  auto x = at::embedding(impl_->embed, ids);  // [B, S, d]
+  if (call.training && spec_.dropout > 0) x = ops::dropout(x, spec_.dropout, call.dropout_stream("embed_dropout", 0));
+  ModelOutput out;
+  if (options.trace) {
+    *options.trace = {};
+    options.trace->hidden_states.push_back(x);
+  }
+  for (const auto& block : impl_->blocks) {
+    BlockTrace done;
+    if (recompute) {
+      x = checkpointed_forward(block, x, call, done);
+    } else if (options.cache) {
+      const auto i = static_cast<size_t>(block->layer());
+      LayerCache layer{options.cache->keys[i], options.cache->values[i], options.cache->length};
+      x = block->forward(x, call, &layer, done);
+    } else {
+      x = block->forward(x, call, nullptr, done);
+      give_scores_own_node(done.moe.stats.scores);
+    }
+    if (block->moe()) out.stats.push_back(done.moe.stats);
+    if (!options.trace) continue;
+    add_to_trace(*options.trace, *block, done);
+    options.trace->hidden_states.push_back(x);
+  }
+  if (options.cache) options.cache->length += ids.size(1);
+  out.hidden = ops::rms_norm(x, impl_->norm, spec_.norm_eps);
+  if (options.trace) {
+    options.trace->last_layer_output = x;
+    options.trace->hidden_states.back() = out.hidden;
+  }
+  return out;
+}
+
+torch::Tensor LanguageModel::logits(const torch::Tensor& hidden) { return ops::linear(hidden, impl_->head); }
+
+AuxLoss LanguageModel::aux_loss(const std::vector<RoutingStats>& stats) const { return impl_->aux_losses(stats); }
+
+std::vector<std::pair<int64_t, MoELayer*>> LanguageModel::moe_layers() {
+  std::vector<std::pair<int64_t, MoELayer*>> out;
+  for (const auto& block : impl_->blocks)
+    if (block->moe()) out.emplace_back(block->layer(), block->moe());
+  return out;
+}
+
+}  // namespace switchyard

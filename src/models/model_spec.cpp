@@ -1,0 +1,150 @@
+#include "switchyard/model_spec.h"
+
+#include "base/config_tree.h"
+#include "core/registries.h"
+#include "switchyard/dispatcher.h"
+#include "switchyard/error.h"
+#include "switchyard/expert_bank.h"
+#include "switchyard/gate.h"
+
+#include <cmath>
+
+namespace switchyard {
+namespace {
+
+void at_least(int64_t value, int64_t least, const char* key) {
+  if (value < least) fail(ErrorKind::config, "model.{} = {}, expected at least {}", key, value, least);
+}
+
+void within(double value, double low, double high, const char* key) {
+  if (!(value >= low && value < high)) fail(ErrorKind::config, "model.{} = {}, expected {} <= {} < {}", key, value, low, key, high);
+}
+
+void positive(double value, const char* key) {
+  if (!(value > 0 && std::isfinite(value))) fail(ErrorKind::config, "model.{} = {}, expected a number above 0", key, value);
+}
+
+void one_of(const std::string& value, std::initializer_list<const char*> allowed, const char* key) {
+  std::string list;
+  for (const char* word : allowed) {
+    if (value == word) return;
+    list += (list.empty() ? "'" : ", '") + std::string(word) + "'";
+  }
+  fail(ErrorKind::config, "model.{} = '{}', expected one of {}", key, value, list);
+}
+
+void resolve_heads(ModelSpec& s) {
+  at_least(s.num_heads, 1, "num_heads");
+  at_least(s.num_kv_heads, 0, "num_kv_heads");
+  at_least(s.head_dim, 0, "head_dim");
+  if (s.num_kv_heads == 0) s.num_kv_heads = s.num_heads;
+  if (s.num_heads % s.num_kv_heads != 0)
+    fail(ErrorKind::config, "model.num_kv_heads = {} does not divide num_heads = {}: query heads share key heads in equal groups",
+         s.num_kv_heads, s.num_heads);
+  if (s.head_dim == 0) {
+    if (s.d_model % s.num_heads != 0)
+      fail(ErrorKind::config, "model.num_heads = {} does not divide d_model = {}; give head_dim, or sizes that divide", s.num_heads,
+           s.d_model);
+    s.head_dim = s.d_model / s.num_heads;
+  }
+  if (s.head_dim % 2 != 0)
+    fail(ErrorKind::config, "model.head_dim = {} is odd: rotary positions turn pairs of coordinates; expected an even number", s.head_dim);
+}
+
+void check_capacity(const CapacityOptions& c) {
+  within(c.factor, 0, HUGE_VAL, "moe.capacity.factor");
+  within(c.eval_factor, 0, HUGE_VAL, "moe.capacity.eval_factor");
+  at_least(c.min_capacity, 0, "moe.capacity.min_capacity");
+  at_least(c.group_size, 0, "moe.capacity.group_size");
+  one_of(c.rounding, {"ceil", "floor", "round"}, "moe.capacity.rounding");
+  one_of(c.overflow, {"drop", "pass_through"}, "moe.capacity.overflow");
+  priority_registry().check(c.priority, "model.moe.capacity.priority");
+  if (c.factor > 0 && priority_registry().make(c.priority)->looks_ahead())
+    fail(ErrorKind::config,
+         "{}model.moe.capacity.priority = '{}': the place of a token would depend on later tokens, and the model is causal; "
+         "use 'arrival'",
+         c.priority.options.location(), c.priority.kind);
+}
+
+void check_losses(const std::vector<BlockSpec>& losses) {
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const LossSpec loss = read_loss(losses[i]);
+    const auto path = fmt::format("model.moe.losses[{}]", i);
+    loss_registry().check(loss.term, path);
+    if (!std::isfinite(loss.weight)) fail(ErrorKind::config, "{}.weight = {}, expected a finite number", path, loss.weight);
+  }
+}
+
+// One gate is built: only the gate itself knows which sizes it accepts. Its router is small.
+void check_gate(const ModelSpec& s, int64_t layer) {
+  const MoESpec& m = *s.moe;
+  gate_registry().check(m.gate, "model.moe.gate");
+  const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts, .layer = layer});
+  if (gate->experts_per_token() > static_cast<double>(m.num_experts))
+    fail(ErrorKind::config, "{}model.moe.gate '{}' asks for {} experts per token, more than num_experts = {}", m.gate.options.location(),
+         m.gate.kind, gate->experts_per_token(), m.num_experts);
+  if (gate->looks_ahead())
+    fail(ErrorKind::config,
+         "{}model.moe.gate = '{}': the routing of a token depends on later tokens, and the model is causal; use a token-choice gate such as "
+         "'top_k'",
+         m.gate.options.location(), m.gate.kind);
+}
+
+int64_t first_moe_layer(const ModelSpec& s) {
+  for (int64_t i = 0; i < s.num_layers; ++i)
+    if (s.is_moe_layer(i)) return i;
+  fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, every = {}, offset = {}, first_k_dense = {}", s.num_layers,
+       s.moe->every, s.moe->offset, s.moe->first_k_dense);
+}
+
+void resolve_moe(ModelSpec& s) {
+  MoESpec& m = *s.moe;
+  at_least(m.num_experts, 1, "moe.num_experts");
+  at_least(m.d_expert, 0, "moe.d_expert");
+  if (m.d_expert == 0) m.d_expert = s.d_ff;
+  at_least(m.num_shared_experts, 0, "moe.num_shared_experts");
+  at_least(m.every, 1, "moe.every");
+  at_least(m.offset, 0, "moe.offset");
+  at_least(m.first_k_dense, 0, "moe.first_k_dense");
+  if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
+  expert_registry().check(m.experts, "model.moe.experts");
+  dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
+  check_capacity(m.capacity);
+  check_losses(m.losses);
+  check_gate(s, first_moe_layer(s));
+}
+
+}  // namespace
+
+bool ModelSpec::is_moe_layer(int64_t layer) const {
+  return moe && layer >= moe->first_k_dense && layer % moe->every == moe->offset;
+}
+
+ModelSpec ModelSpec::resolved() const {
+  ModelSpec s = *this;
+  if (s.vocab_size == 0)
+    fail(ErrorKind::config, "model.vocab_size = 0 takes the size of the tokenizer, but there is no tokenizer; give a number");
+  at_least(s.vocab_size, 1, "vocab_size");
+  at_least(s.d_model, 1, "d_model");
+  at_least(s.num_layers, 1, "num_layers");
+  at_least(s.d_ff, 1, "d_ff");
+  at_least(s.max_positions, 1, "max_positions");
+  resolve_heads(s);
+  positive(s.norm_eps, "norm_eps");
+  positive(s.rope_theta, "rope_theta");
+  within(s.dropout, 0, 1, "dropout");
+  within(s.init_std, 0, HUGE_VAL, "init_std");
+  expert_registry().check(s.ffn, "model.ffn");
+  if (s.moe) resolve_moe(s);
+  return s;
+}
+
+ModelSpec read_model_spec(const ConfigNode& node, const std::string& path) {
+  ModelSpec spec;
+  read_fields(spec, node, path);
+  return spec;
+}
+
+nlohmann::ordered_json to_json(const ModelSpec& spec) { return to_json(write_any(spec)); }
+
+}  // namespace switchyard

@@ -1,0 +1,177 @@
+#include "models/stored_tensors.h"
+
+#include "switchyard/error.h"
+
+#include <cstring>
+#include <set>
+
+namespace switchyard {
+namespace {
+
+using Places = std::vector<TensorPlace>;
+
+// Longer lists help nobody: the count is in front.
+constexpr size_t kListed = 8;
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string out;
+  for (size_t i = 0; i < names.size() && i < kListed; ++i) out += fmt::format("{}'{}'", i ? ", " : "", names[i]);
+  if (names.size() > kListed) out += fmt::format(" and {} more", names.size() - kListed);
+  return out;
+}
+
+std::map<std::string, torch::Tensor> all_tensors(const LanguageModel& model) {
+  std::map<std::string, torch::Tensor> out;
+  for (const auto& item : model.named_parameters()) out.emplace(item.key(), item.value());
+  for (const auto& item : model.named_buffers()) out.emplace(item.key(), item.value());
+  return out;
+}
+
+torch::Tensor part(const torch::Tensor& whole, const TensorPlace& place) {
+  auto out = place.index < 0 ? whole : whole.select(0, place.index);
+  return place.rows < 0 ? out : out.narrow(0, place.row, place.rows);
+}
+
+std::vector<int64_t> sizes(const TensorPlace& place) {
+  std::vector<int64_t> out;
+  for (const auto& dimension : place.shape) out.push_back(dimension.size);
+  return out;
+}
+
+size_t count_found(const Places& places, const SafetensorsSet& files) {
+  size_t found = 0;
+  for (const auto& place : places) found += files.find(place.stored) ? 1 : 0;
+  return found;
+}
+
+// The layout of which the largest share is there.
+Places best_layout(std::vector<Places> layouts, const SafetensorsSet& files) {
+  size_t best = 0;
+  double best_share = -1;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    const double share = static_cast<double>(count_found(layouts[i], files)) / static_cast<double>(layouts[i].size());
+    if (share > best_share) best = i, best_share = share;
+  }
+  return std::move(layouts[best]);
+}
+
+void check_names(const Places& places, const SafetensorsSet& files, const Family& family, const ModelSpec& spec) {
+  std::set<std::string> wanted;
+  std::vector<std::string> missing, unexpected;
+  for (const auto& place : places) {
+    wanted.insert(place.stored);
+    if (!files.find(place.stored)) missing.push_back(place.stored);
+  }
+  for (const TensorEntry* entry : files.entries())
+    if (!wanted.count(entry->name) && !family.ignores(entry->name, spec)) unexpected.push_back(entry->name);
+  if (missing.empty() && unexpected.empty()) return;
+  std::string text;
+  if (!missing.empty()) text += fmt::format("; {} missing: {}", missing.size(), listed(missing));
+  if (!unexpected.empty()) text += fmt::format("; {} not in the model: {}", unexpected.size(), listed(unexpected));
+  fail(ErrorKind::checkpoint, "{}: the tensors do not fit config.json{}", files.path().string(), text);
+}
+
+void check_shape(const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+  const auto expected = sizes(place);
+  if (entry.shape == expected) return;
+  std::string keys;
+  for (size_t i = 0; i < expected.size(); ++i)
+    if (!place.shape[i].key.empty() && (entry.shape.size() != expected.size() || entry.shape[i] != expected[i]))
+      keys += fmt::format("{}{} = {}", keys.empty() ? " (" : ", ", place.shape[i].key, expected[i]);
+  if (!keys.empty()) keys += ")";
+  fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, config.json says {}{}", files.file_of(place.stored).string(), place.stored,
+       show_shape(entry.shape), show_shape(expected), keys);
+}
+
+void check_finite(const float* values, int64_t n, const TensorPlace& place, const SafetensorsSet& files) {
+  constexpr uint32_t kExponent = 0x7F800000u;
+  for (int64_t i = 0; i < n; ++i) {
+    uint32_t bits;
+    std::memcpy(&bits, values + i, sizeof bits);
+    if ((bits & kExponent) == kExponent)
+      fail(ErrorKind::checkpoint, "{}: tensor '{}' has the value {} at element {}; weights must be finite", files.file_of(place.stored).string(),
+           place.stored, values[i], i);
+  }
+}
+
+void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+  if (!target.is_contiguous() || target.sizes() != torch::IntArrayRef(sizes(place)))
+    fail(ErrorKind::internal, "table row '{}' does not fit parameter '{}'", place.stored, place.parameter);
+  check_shape(place, entry, files);
+  if (target.scalar_type() == torch::kFloat32) {
+    to_float32(entry, target.data_ptr<float>());
+    check_finite(target.data_ptr<float>(), target.numel(), place, files);
+  } else {
+    target.copy_(as_tensor(entry));  // a buffer of counts or flags
+  }
+}
+
+torch::ScalarType torch_type(DType dtype, const std::string& name) {
+  switch (dtype) {
+    case DType::f32: return torch::kFloat32;
+    case DType::f16: return torch::kFloat16;
+    case DType::bf16: return torch::kBFloat16;
+    case DType::f64: return torch::kFloat64;
+    case DType::i64: return torch::kInt64;
+    case DType::i32: return torch::kInt32;
+    case DType::u8: return torch::kUInt8;
+    case DType::boolean: return torch::kBool;
+    default: fail(ErrorKind::unsupported, "tensor '{}' is stored as {}, which cannot be used here", name, name_of(dtype));
+  }
+}
+
+DType stored_type(torch::ScalarType type, const std::string& name) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::f64, DType::i64, DType::i32, DType::u8, DType::boolean})
+    if (torch_type(dtype, name) == type) return dtype;
+  fail(ErrorKind::internal, "tensor '{}' has a type that cannot be stored", name);
+}
+
+TensorSource source(const std::string& name, DType dtype, std::vector<int64_t> shape, const torch::Tensor& tensor) {
+  const auto type = torch_type(dtype, name);
+  return {name, dtype, std::move(shape), [name, tensor, type](Sink& sink) {
+            const auto bytes = tensor.to(type).contiguous();
+            if (type == torch::kFloat16 && tensor.scalar_type() != type && !bytes.isfinite().all().item<bool>())
+              fail(ErrorKind::numeric, "tensor '{}' has values beyond 65504, the largest float16; store bfloat16 or float32", name);
+            sink.write(std::span(static_cast<const std::byte*>(bytes.data_ptr()), bytes.nbytes()));
+          }};
+}
+
+}  // namespace
+
+void read_weights(LanguageModel& model, const Family& family, const SafetensorsSet& files) {
+  const torch::NoGradGuard no_grad;
+  const auto places = best_layout(family.layouts(model), files);
+  check_names(places, files, family, model.spec());
+  const auto tensors = all_tensors(model);
+  std::map<std::string, int64_t> filled;
+  for (const auto& place : places) {
+    const auto target = part(tensors.at(place.parameter), place);
+    read_one(target, place, files.at(place.stored), files);
+    filled[place.parameter] += target.numel();
+  }
+  for (const auto& [name, tensor] : tensors)
+    if (filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
+}
+
+std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
+  const auto tensors = all_tensors(model);
+  std::vector<TensorSource> out;
+  for (const auto& place : family.layouts(model).front()) {
+    const auto tensor = part(tensors.at(place.parameter).detach(), place);
+    const bool is_weight = tensor.scalar_type() == torch::kFloat32 || tensor.scalar_type() == torch::kFloat64;
+    out.push_back(source(place.stored, is_weight ? dtype : stored_type(tensor.scalar_type(), place.stored), sizes(place), tensor));
+  }
+  return out;
+}
+
+TensorSource as_stored(const std::string& name, const torch::Tensor& tensor) {
+  return source(name, stored_type(tensor.scalar_type(), name), tensor.sizes().vec(), tensor.detach());
+}
+
+torch::Tensor as_tensor(const TensorEntry& entry) {
+  auto out = torch::empty(entry.shape, torch_type(entry.dtype, entry.name));
+  if (!entry.bytes.empty()) std::memcpy(out.data_ptr(), entry.bytes.data(), entry.bytes.size());
+  return out;
+}
+
+}  // namespace switchyard

@@ -1,0 +1,22 @@
+// Between the tensors of a file and the parameters of a model, by the table of a family.
+#pragma once
+
+#include "io/safetensors_set.h"
+#include "io/safetensors_writer.h"
+#include "models/family.h"
+
+namespace switchyard {
+
+// Fills the model from `files`. Throws Error{checkpoint} that lists what is missing, does not belong or has another shape
+// than config.json says, and the first weight that is not finite.
+void read_weights(LanguageModel& model, const Family& family, const SafetensorsSet& files);
+
+// The model's tensors in the family's first layout, stored as `dtype` (f32, bf16 or f16). The model must outlive the result.
+[[nodiscard]] std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype);
+
+// A tensor as it is, converted only to be contiguous: training state, dumps.
+[[nodiscard]] TensorSource as_stored(const std::string& name, const torch::Tensor& tensor);
+// The other way: a copy of a stored tensor with its own dtype (float32, float16, bfloat16, float64, int64, int32, bool, uint8).
+[[nodiscard]] torch::Tensor as_tensor(const TensorEntry& entry);
+
+}  // namespace switchyard
