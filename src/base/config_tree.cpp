@@ -138,6 +138,9 @@ ConfigNode parse_json(std::string_view text, const std::string& file) {
     if (deepest > kMaxDepth) throw Error(ErrorKind::config, fmt::format("{}: nested deeper than {} levels", file, kMaxDepth));
     return true;
   };
+  // The parser takes a zero byte for the end of the text.
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos)
+    fail(ErrorKind::config, "{}: zero byte at offset {}, expected JSON text", file, zero);
   try {
     return config_from_json(json::parse(text, guard), file);
   } catch (const json::exception& e) {

@@ -1,0 +1,53 @@
+# The two commands: `make demo` and `make test`. Everything they need is set up by them (tools/setup.sh).
+BUILD ?= build
+JOBS  ?= $(shell nproc)
+
+.PHONY: help setup configure build test demo bench sanitize fuzz format lint install clean
+
+help:
+	@echo "make demo       set up, build, train the demo on this machine, evaluate, generate, write the report"
+	@echo "make test       set up, build, run every test"
+	@echo "make build      the program: $(BUILD)/switchyard"
+	@echo "make bench      benchmarks, each with its own correctness check"
+	@echo "make sanitize   the tests under address and undefined behaviour sanitizers, short fuzzing"
+	@echo "make format | lint | install [PREFIX=/usr/local] | clean"
+
+setup:
+	@tools/setup.sh
+
+configure: setup
+	@test -f $(BUILD)/build.ninja || cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release
+
+build: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target switchyard_program
+
+test: configure
+	@cmake --build $(BUILD) -j $(JOBS)
+	@ctest --test-dir $(BUILD) --output-on-failure
+
+demo: build
+	@tools/demo.sh $(BUILD)/switchyard
+
+bench: setup
+	@cmake -S . -B build-bench -G Ninja -DSWITCHYARD_BENCH=ON -DSWITCHYARD_TESTS=OFF
+	@cmake --build build-bench -j $(JOBS)
+	@tools/bench.sh build-bench
+
+sanitize: setup
+	@tools/sanitize.sh
+
+fuzz: setup
+	@tools/fuzz.sh
+
+format: setup
+	@git ls-files '*.cpp' '*.h' '*.inl' | xargs clang-format -i
+
+lint: setup
+	@tools/lint.sh
+
+PREFIX ?= /usr/local
+install: build
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-*
