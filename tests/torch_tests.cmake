@@ -11,3 +11,10 @@ endfunction()
 foreach(folder core gates losses capacity experts dispatch comm layer models infer eval steps cli)
   sw_torch_tests(${folder})
 endforeach()
+
+# A stranger's project against the install tree. Not under sanitizers: the stranger would need the same flags.
+if(TARGET switchyard_program AND NOT SWITCHYARD_SANITIZE)
+  add_test(NAME consumer COMMAND ${CMAKE_COMMAND} -DBUILD=${PROJECT_BINARY_DIR} -DSOURCE=${CMAKE_CURRENT_SOURCE_DIR}/consumer
+                                 -DWORK=${PROJECT_BINARY_DIR}/consumer -P ${CMAKE_CURRENT_SOURCE_DIR}/consumer/run.cmake)
+  set_tests_properties(consumer PROPERTIES TIMEOUT 600)
+endif()

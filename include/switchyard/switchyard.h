@@ -1,0 +1,21 @@
+// Everything. A program that only wants the Mixture-of-Experts layer includes switchyard/moe.h.
+#pragma once
+
+#include "switchyard/checkpoint.h"
+#include "switchyard/communicator.h"
+#include "switchyard/config.h"
+#include "switchyard/dispatch_plan.h"
+#include "switchyard/dispatcher.h"
+#include "switchyard/error.h"
+#include "switchyard/expert_bank.h"
+#include "switchyard/fields.h"
+#include "switchyard/gate.h"
+#include "switchyard/language_model.h"
+#include "switchyard/loss.h"
+#include "switchyard/model_spec.h"
+#include "switchyard/moe.h"
+#include "switchyard/plug_in.h"
+#include "switchyard/random.h"
+#include "switchyard/routing.h"
+#include "switchyard/routing_stats.h"
+#include "switchyard/version.h"
