@@ -12,8 +12,13 @@
 namespace switchyard {
 namespace {
 
+// Any size beyond is a slip of the keyboard, and products of sizes stay inside int64.
+constexpr int64_t kMaxSize = int64_t{1} << 31;
+constexpr double kMaxParameters = 1e15;
+
 void at_least(int64_t value, int64_t least, const char* key) {
   if (value < least) fail(ErrorKind::config, "model.{} = {}, expected at least {}", key, value, least);
+  if (value > kMaxSize) fail(ErrorKind::config, "model.{} = {}, expected at most {}", key, value, kMaxSize);
 }
 
 void within(double value, double low, double high, const char* key) {
@@ -97,7 +102,7 @@ int64_t first_moe_layer(const ModelSpec& s) {
        s.moe->every, s.moe->offset, s.moe->first_k_dense);
 }
 
-void resolve_moe(ModelSpec& s) {
+void resolve_moe_sizes(ModelSpec& s) {
   MoESpec& m = *s.moe;
   at_least(m.num_experts, 1, "moe.num_experts");
   at_least(m.d_expert, 0, "moe.d_expert");
@@ -106,12 +111,25 @@ void resolve_moe(ModelSpec& s) {
   at_least(m.every, 1, "moe.every");
   at_least(m.offset, 0, "moe.offset");
   at_least(m.first_k_dense, 0, "moe.first_k_dense");
+}
+
+void check_moe(const ModelSpec& s) {
+  const MoESpec& m = *s.moe;
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
   check_capacity(m.capacity);
   check_losses(m.losses);
   check_gate(s, first_moe_layer(s));
+}
+
+// A bound on the number of parameters, so that counts and allocations cannot overflow.
+void check_total(const ModelSpec& s) {
+  const auto d = [](int64_t n) { return static_cast<double>(n); };
+  double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(s.d_ff);
+  if (s.moe) width += 3 * d(s.moe->d_expert) * d(s.moe->num_experts + s.moe->num_shared_experts);
+  const double total = d(s.d_model) * (2 * d(s.vocab_size) + d(s.num_layers) * width);
+  if (total > kMaxParameters) fail(ErrorKind::config, "model: these sizes make about {:.1e} parameters, expected at most {:.0e}", total, kMaxParameters);
 }
 
 }  // namespace
@@ -135,7 +153,9 @@ ModelSpec ModelSpec::resolved() const {
   within(s.dropout, 0, 1, "dropout");
   within(s.init_std, 0, HUGE_VAL, "init_std");
   expert_registry().check(s.ffn, "model.ffn");
-  if (s.moe) resolve_moe(s);
+  if (s.moe) resolve_moe_sizes(s);
+  check_total(s);
+  if (s.moe) check_moe(s);
   return s;
 }
 

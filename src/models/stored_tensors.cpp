@@ -156,7 +156,8 @@ void read_weights(LanguageModel& model, const Family& family, const SafetensorsS
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
   const auto tensors = all_tensors(model);
   std::vector<TensorSource> out;
-  for (const auto& place : family.layouts(model).front()) {
+  const auto layouts = family.layouts(model);
+  for (const auto& place : layouts.front()) {
     const auto tensor = part(tensors.at(place.parameter).detach(), place);
     const bool is_weight = tensor.scalar_type() == torch::kFloat32 || tensor.scalar_type() == torch::kFloat64;
     out.push_back(source(place.stored, is_weight ? dtype : stored_type(tensor.scalar_type(), place.stored), sizes(place), tensor));

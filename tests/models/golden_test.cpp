@@ -35,7 +35,8 @@ class GoldenModels : public ::testing::TestWithParam<GoldenCase> {
     }();
     const auto& norms = reference.scalars()[key];
     size_t checked = 0;
-    for (const auto& place : entry.family->layouts(*model).front()) {
+    const auto layouts = entry.family->layouts(*model);
+    for (const auto& place : layouts.front()) {
       auto g = gradients.at(place.parameter);
       if (place.index >= 0) g = g.select(0, place.index);
       if (place.rows >= 0) g = g.narrow(0, place.row, place.rows);
