@@ -64,7 +64,7 @@ ModelSpec canonical(const ModelSpec& spec) {
   for (int64_t i = 0; i < s.num_layers; ++i) has_dense = has_dense || !s.is_moe_layer(i);
   if (!has_dense) {
     s.d_ff = s.moe->d_expert;
-    s.ffn = s.moe->experts;
+    s.ffn = "swiglu";
     s.moe->every = 1;
     s.moe->offset = s.moe->first_k_dense = 0;
   }

@@ -56,27 +56,20 @@ torch::Tensor positions_of(const TokenBatch& batch, const ForwardOptions& option
   return positions;
 }
 
-// Who sees whom and who counts. One document without padding needs no segments: all of them stay undefined.
+// Who sees whom, and who counts: nobody is padding unless segments say so.
 void set_segments(CallContext& call, const TokenBatch& batch, KvCache* cache) {
   const int64_t rows = batch.input_ids.size(0), seq = batch.input_ids.size(1);
-  auto row_ids = at::arange(rows, torch::kInt64).unsqueeze(1).expand({rows, seq});
-  if (batch.segments.defined()) {
-    const auto segments = batch.segments.to(torch::kInt32).contiguous();
-    const auto [low_tensor, high_tensor] = at::aminmax(segments);
-    const auto low = low_tensor.item<int32_t>(), high = high_tensor.item<int32_t>();
-    if (low < 0) call.valid = (segments >= 0).view({-1});
-    call.q_segments = call.k_segments = segments;
-    row_ids = at::where(segments >= 0, row_ids * (int64_t{high} + 1) + segments, -1);  // one number per document; padding -1
-  }
-  call.sequence_ids = row_ids.reshape({-1});
-  if (!call.q_segments.defined()) call.q_segments = call.k_segments = at::zeros({rows, seq}, torch::kInt32);
+  const auto segments = batch.segments.defined() ? batch.segments.to(torch::kInt32).contiguous() : at::zeros({rows, seq}, torch::kInt32);
+  call.q_segments = call.k_segments = segments;
+  const auto [low, high] = at::aminmax(segments);
+  if (low.item<int32_t>() < 0) call.valid = (segments >= 0).view({-1});
+  const auto row = at::arange(rows, torch::kInt64).unsqueeze(1);
+  // One number per document of the batch; -1 for padding.
+  call.sequence_ids = at::where(segments >= 0, row * (high.item<int64_t>() + 1) + segments, -1).view({-1});
   if (!cache) return;
   if (cache->length + seq > cache->segments.size(1))
     fail(ErrorKind::usage, "the cache holds {} tokens and has room for {}, but {} more arrive", cache->length, cache->segments.size(1), seq);
-  auto place = cache->segments.narrow(1, cache->length, seq);
-  if (batch.segments.defined()) place.copy_(batch.segments);
-  else place.zero_();
-  call.q_segments = place;
+  cache->segments.narrow(1, cache->length, seq).copy_(segments);
   call.k_segments = cache->segments.narrow(1, 0, cache->length + seq);
 }
 

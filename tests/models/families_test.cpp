@@ -1,0 +1,149 @@
+// config.json in both directions: what is stated, what is refused and by which name.
+#include "base/config_tree.h"
+#include "base/files.h"
+#include "expect_error.h"
+#include "models/canonical_spec.h"
+#include "models/family.h"
+#include "models/golden.h"
+#include "models/small_specs.h"
+
+#include <functional>
+
+namespace switchyard::testing {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+ModelSpec read(const std::string& family, const json& config) {
+  return find_family(family).family->read_config(config_from_json(config, "config.json"));
+}
+
+json golden_config(const std::string& name) { return json::parse(read_text_file(golden_folder(name) / "config.json")); }
+
+void expect_cannot_state(const std::string& family, std::initializer_list<std::string_view> words, const ModelSpec& spec) {
+  const auto reason = cannot_state(find_family(family), spec);
+  ASSERT_TRUE(reason.has_value());
+  for (const auto word : words) EXPECT_NE(reason->find(word), std::string::npos) << "'" << word << "' is not in: " << *reason;
+}
+
+TEST(Families, AllOfThemStateWhatTheyWrote) {
+  EXPECT_EQ(cannot_state(find_family("mixtral"), mixtral_like_spec()), std::nullopt);
+  EXPECT_EQ(cannot_state(find_family("llama"), llama_like_spec()), std::nullopt);
+  for (const auto& spec : {small_spec(), mixtral_like_spec(), llama_like_spec()})
+    EXPECT_EQ(cannot_state(find_family("switchyard"), spec), std::nullopt);
+}
+
+TEST(Families, EqualGatesInOtherWordsAreStatedToo) {
+  ModelSpec s = mixtral_like_spec();
+  s.moe->gate = {"chain", ConfigNode{{"select", ConfigNode{{"kind", "top_k"}, {"k", 3}}}, {"weigh", "softmax_chosen"}}};
+  EXPECT_EQ(cannot_state(find_family("mixtral"), s), std::nullopt);
+  EXPECT_EQ(find_family("mixtral").family->write_config(s)["num_experts_per_tok"], 3);
+}
+
+TEST(Families, MixtralRefusesByNameWhatItCannotSay) {
+  const auto with = [](const std::function<void(ModelSpec&)>& change) {
+    ModelSpec s = mixtral_like_spec();
+    change(s);
+    return s;
+  };
+  expect_cannot_state("mixtral", {"routed_scale = 2.5"}, with([](ModelSpec& s) { s.moe->routed_scale = 2.5; }));
+  expect_cannot_state("mixtral", {"num_shared_experts = 1"}, with([](ModelSpec& s) { s.moe->num_shared_experts = 1; }));
+  expect_cannot_state("mixtral", {"experts", "geglu"}, with([](ModelSpec& s) { s.moe->experts = "geglu"; }));
+  expect_cannot_state("mixtral", {"capacity.factor = 1.25"}, with([](ModelSpec& s) { s.moe->capacity.factor = 1.25; }));
+  expect_cannot_state("mixtral", {"gate.renormalise = false"}, with([](ModelSpec& s) { s.moe->gate = {"top_k", {{"renormalise", false}}}; }));
+  expect_cannot_state("mixtral", {"moe.gate", "dense"}, with([](ModelSpec& s) { s.moe->gate = "dense"; }));
+  expect_cannot_state("mixtral", {"dropout = 0.1"}, with([](ModelSpec& s) { s.dropout = 0.1; }));
+  expect_cannot_state("mixtral", {"losses.1"}, with([](ModelSpec& s) { s.moe->losses.push_back({"router_z", {{"weight", 1e-3}}}); }));
+  expect_cannot_state("mixtral", {"losses.0.layer_reduce", "sum"}, with([](ModelSpec& s) {
+                        s.moe->losses = {{"load_balance", ConfigNode{{"weight", 0.01}, {"divide_by_k", false}}}};
+                      }));
+  expect_cannot_state("mixtral", {"every = 2"}, with([](ModelSpec& s) { s.moe->every = 2, s.d_ff = s.moe->d_expert; }));
+  expect_cannot_state("mixtral", {"moe.num_experts"}, llama_like_spec());
+}
+
+TEST(Families, LlamaRefusesByNameWhatItCannotSay) {
+  expect_cannot_state("llama", {"moe.num_experts = 4"}, small_spec());
+  ModelSpec s = llama_like_spec();
+  s.ffn = "relu";
+  expect_cannot_state("llama", {"ffn", "relu"}, s);
+}
+
+TEST(Families, WhatDoesNotActIsNoObstacle) {
+  ModelSpec s = mixtral_like_spec();
+  s.d_ff = 77;                          // no dense layer uses it
+  s.ffn = "relu";
+  s.moe->capacity.min_capacity = 9;     // without a factor nothing is dropped
+  s.moe->losses.push_back({"router_z", {{"weight", 0.0}}});
+  EXPECT_EQ(cannot_state(find_family("mixtral"), s), std::nullopt);
+}
+
+TEST(Families, OldAndNewSpellingsMeanTheSame) {
+  for (const char* name : {"mixtral", "llama"}) {
+    json config = golden_config(name);
+    const auto expected = to_json(read(name, config));
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"];
+    config.erase("rope_parameters");
+    config["torch_dtype"] = config["dtype"];
+    config.erase("dtype");
+    config["rope_scaling"] = nullptr;
+    config["head_dim"] = nullptr;
+    EXPECT_EQ(to_json(read(name, config).resolved()), to_json(read(name, golden_config(name)).resolved()));
+    EXPECT_EQ(to_json(read(name, config))["rope_theta"], expected["rope_theta"]);
+  }
+}
+
+TEST(Families, KeysThatChangeTheMathematicsAreRefusedByName) {
+  const auto expect_unsupported = [](const std::string& family, std::initializer_list<std::string_view> words, const std::function<void(json&)>& change) {
+    json config = golden_config(family);
+    change(config);
+    expect_error(ErrorKind::unsupported, words, [&] { (void)read(family, config); });
+  };
+  expect_unsupported("mixtral", {"sliding_window = 4096"}, [](json& c) { c["sliding_window"] = 4096; });
+  expect_unsupported("mixtral", {"hidden_act", "gelu"}, [](json& c) { c["hidden_act"] = "gelu"; });
+  expect_unsupported("llama", {"attention_bias = true"}, [](json& c) { c["attention_bias"] = true; });
+  expect_unsupported("llama", {"mlp_bias = true"}, [](json& c) { c["mlp_bias"] = true; });
+  expect_unsupported("llama", {"rope_scaling.type", "linear"}, [](json& c) { c["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}}; });
+  expect_unsupported("llama", {"rope_parameters.rope_type", "llama3"}, [](json& c) { c["rope_parameters"]["rope_type"] = "llama3"; });
+  expect_unsupported("llama", {"rope_parameters.partial_rotary_factor"}, [](json& c) { c["rope_parameters"]["partial_rotary_factor"] = 0.5; });
+  expect_unsupported("llama", {"quantization_config"}, [](json& c) { c["quantization_config"] = {{"bits", 4}}; });
+  expect_unsupported("llama", {"config.json", "'logit_scale' (= 0.5)"}, [](json& c) { c["logit_scale"] = 0.5; });
+}
+
+TEST(Families, WrongValuesAreRefusedByName) {
+  const auto expect_wrong = [](std::initializer_list<std::string_view> words, const std::function<void(json&)>& change) {
+    json config = golden_config("mixtral");
+    change(config);
+    expect_error(ErrorKind::config, words, [&] { (void)read("mixtral", config); });
+  };
+  expect_wrong({"num_experts_per_tok = 9", "num_local_experts = 8"}, [](json& c) { c["num_experts_per_tok"] = 9; });
+  expect_wrong({"hidden_size = 0"}, [](json& c) { c["hidden_size"] = 0; });
+  expect_wrong({"num_hidden_layers = -3"}, [](json& c) { c["num_hidden_layers"] = -3; });
+  expect_wrong({"vocab_size", "missing"}, [](json& c) { c.erase("vocab_size"); });
+  expect_wrong({"vocab_size", "string", "integer"}, [](json& c) { c["vocab_size"] = "128"; });
+  expect_wrong({"num_key_value_heads = 3", "num_attention_heads = 4"}, [](json& c) { c["num_key_value_heads"] = 3; });
+  expect_wrong({"rope_theta"}, [](json& c) { c["rope_theta"] = 5.0; });
+}
+
+TEST(Families, AnUnknownModelTypeListsTheKnownOnes) {
+  expect_error(ErrorKind::unsupported, {"mixtrol", "mixtral"}, [] { (void)find_family("mixtrol"); });
+  expect_error(ErrorKind::unsupported, {"'bert'", "llama", "mixtral", "switchyard"}, [] { (void)find_family("bert"); });
+}
+
+TEST(Families, OneExpertPerTokenCanBeRead) {
+  json config = golden_config("mixtral");
+  config["num_experts_per_tok"] = 1;
+  config["router_jitter_noise"] = 0.1;
+  const ModelSpec s = read("mixtral", config);
+  EXPECT_NO_THROW((void)s.resolved());
+  EXPECT_EQ(cannot_state(find_family("mixtral"), s), std::nullopt);
+}
+
+TEST(CanonicalSpec, TheFirstDifferenceIsNamedWithBothValues) {
+  EXPECT_EQ(first_difference(json{{"a", {{"b", 1}}}}, json{{"a", {{"b", 2}}}}), "a.b = 1, not 2");
+  EXPECT_EQ(first_difference(json{{"a", 1}, {"b", 2}}, json{{"a", 1}}), "b = 2");
+  EXPECT_EQ(first_difference(json{{"a", 1}}, json{{"a", 1}, {"c", 3}}), "no c (it would be 3)");
+  EXPECT_EQ(first_difference(json{{"a", 1}}, json{{"a", 1}}), "");
+}
+
+}  // namespace
+}  // namespace switchyard::testing
