@@ -65,6 +65,8 @@ class MoELayer : public torch::nn::Module {
   torch::Tensor run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input);
   torch::Tensor run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input);
   torch::Tensor run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input);
+  [[nodiscard]] int64_t num_ranks() const;
+  void need_one_rank(const char* what) const;
 
   MoEOptions options_;
   std::shared_ptr<Gate> gate_;

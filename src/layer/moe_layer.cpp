@@ -119,7 +119,7 @@ torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& rou
   const auto* choice = std::get_if<TokenChoice>(&routing.choice);
   const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.scalar_type());
   const auto sent = dispatcher_->dispatch(tokens, plan);
-  const auto out = experts_->forward(sent.rows, sent.offsets, {.row_token = plan.row_token, .training = input.training});
+  const auto out = experts_->forward(sent.rows, sent.offsets, {.row_token = num_ranks() > 1 ? torch::Tensor() : plan.row_token, .training = input.training});
   auto y = dispatcher_->combine(out, *sent.ticket, weights);
   if (choice && options_.capacity.overflow == "pass_through") {
     const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.scalar_type());
@@ -128,7 +128,16 @@ torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& rou
   return y;
 }
 
+int64_t MoELayer::num_ranks() const { return options_.communicator ? options_.communicator->size() : 1; }
+
+void MoELayer::need_one_rank(const char* what) const {
+  if (num_ranks() > 1)
+    fail(ErrorKind::unsupported, "gate '{}' in layers.{}.ffn makes {}, which need all experts on one rank; the communicator has {}", options_.gate.kind,
+         options_.layer, what, num_ranks());
+}
+
 torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input) {
+  need_one_rank("soft slots");
   const auto num_slots = slots.dispatch.size(1);
   if (num_slots % options_.num_experts != 0)
     fail(ErrorKind::config, "soft slots in layers.{}.ffn: {} slots do not divide over {} experts", options_.layer, num_slots, options_.num_experts);
@@ -138,6 +147,7 @@ torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& 
 }
 
 torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input) {
+  need_one_rank("expert mixes");
   // Tokens sorted by group, as if each group were an expert that they chose with weight 1.
   const Routing by_group{.choice = TokenChoice{mix.group_of.unsqueeze(1), torch::ones({tokens.size(0), 1}, tokens.options())}};
   GateInput plain;
