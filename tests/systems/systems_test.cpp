@@ -1,0 +1,152 @@
+// systems.tsv is a promise, row by row: the files are there, the recipe trains, the named tests exist. That the named tests
+// pass is the business of ctest, which runs every test program in the same run as this one.
+#include "steps/train.h"
+#include "systems/test_names.h"
+#include "test_files.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+#include <sstream>
+
+namespace switchyard::systems {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct System {
+  std::string id, name, kind, ref, files, recipe, tests;
+};
+std::ostream& operator<<(std::ostream& out, const System& s) { return out << s.id; }
+
+std::vector<std::string> split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+const fs::path& root() {
+  static const fs::path path = SW_SOURCE_DIR;
+  return path;
+}
+
+const std::vector<std::string>& lines() {
+  static const std::vector<std::string> all = split(read_text_file(root() / "systems.tsv"), '\n');
+  return all;
+}
+
+// Rows with seven columns; the others are reported by a test.
+const std::vector<System>& rows() {
+  static const std::vector<System> all = [] {
+    std::vector<System> out;
+    for (size_t i = 1; i < lines().size(); ++i)
+      if (const auto c = split(lines()[i], '\t'); c.size() == 7) out.push_back({c[0], c[1], c[2], c[3], c[4], c[5], c[6]});
+    return out;
+  }();
+  return all;
+}
+
+TEST(SystemsTable, EveryRowIsCompleteAndEveryIdUnique) {
+  ASSERT_FALSE(lines().empty());
+  EXPECT_EQ(lines()[0], "id\tname\tkind\tref\tfiles\trecipe\ttests");
+  std::set<std::string> ids;
+  const std::set<std::string> kinds = {"gate", "expert", "model", "peft", "scheme", "derivative", "system", "storage", "application"};
+  for (size_t i = 1; i < lines().size(); ++i) {
+    const auto cells = split(lines()[i], '\t');
+    ASSERT_EQ(cells.size(), 7u) << "systems.tsv:" << i + 1;
+    for (const auto& cell : cells) EXPECT_FALSE(cell.empty()) << "systems.tsv:" << i + 1;
+    EXPECT_TRUE(ids.insert(cells[0]).second) << "systems.tsv:" << i + 1 << ": " << cells[0] << " is there twice";
+    EXPECT_TRUE(kinds.count(cells[2])) << "systems.tsv:" << i + 1 << ": kind '" << cells[2] << "'";
+    for (const auto& ref : split(cells[3], ' ')) EXPECT_TRUE(ref.rfind("arXiv:", 0) == 0 || ref.rfind("doi:", 0) == 0) << "systems.tsv:" << i + 1 << ": " << ref;
+  }
+}
+
+TEST(SystemsTable, EveryRecipeOfASystemHasItsRow) {
+  std::set<std::string> known;
+  for (const auto& row : rows()) known.insert(row.recipe);
+  for (const char* folder : {"recipes/gates", "recipes/experts", "recipes/models"})
+    for (const auto& entry : fs::recursive_directory_iterator(root() / folder)) {
+      const std::string path = entry.path().lexically_relative(root()).generic_string();
+      EXPECT_TRUE(entry.path().extension() != ".toml" || known.count(path)) << path;
+    }
+}
+
+class EverySystem : public ::testing::TestWithParam<System> {};
+INSTANTIATE_TEST_SUITE_P(Systems, EverySystem, ::testing::ValuesIn(rows()), [](const auto& info) {
+  std::string name = info.param.id;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+});
+
+TEST_P(EverySystem, FilesExist) {
+  const auto& system = GetParam();
+  for (const auto& file : split(system.files, ' ')) EXPECT_TRUE(fs::is_regular_file(root() / file)) << file;
+  EXPECT_TRUE(fs::is_regular_file(root() / system.recipe)) << system.recipe;
+  EXPECT_EQ(fs::path(system.recipe).stem(), system.id) << "a recipe is named by its id";
+}
+
+TEST_P(EverySystem, NamedTestsExist) {
+  for (const auto& filter : split(GetParam().tests, ' ')) EXPECT_TRUE(some_test_matches(filter)) << "no test matches '" << filter << "'";
+}
+
+// Remembers the losses of the steps.
+struct Losses : TrainObserver {
+  void on_step(const StepMetrics& m) override { values.push_back(m.loss); }
+  std::vector<double> values;
+};
+
+// What makes a recipe quick: little text, three steps. A published model keeps its structure and gets small sizes.
+std::vector<std::string> quick(const System& system, const fs::path& text) {
+  std::vector<std::string> out = {"data.path=\"" + text.string() + "\"", "tokenizer.kind=byte", "train.steps=3", "train.batch_size=2",
+                                  "train.log_every=1", "train.eval_every=0", "train.checkpoint_every=0", "train.threads=2"};
+  if (system.kind != "model") return out;
+  for (const char* size : {"model.d_model=32", "model.num_layers=2", "model.num_heads=4", "model.num_kv_heads=2", "model.d_ff=16",
+                           "model.max_positions=64", "train.seq_len=64"})
+    out.emplace_back(size);
+  return out;
+}
+
+TEST_P(EverySystem, RecipeTakesThreeTrainingSteps) {
+  const auto& system = GetParam();
+  const testing::TempDir work;
+  // The recipe as it stands is whole: its own text is there, and all of it fits together.
+  const Recipe shipped = load_recipe(root() / system.recipe);
+  EXPECT_TRUE(shipped.data.path.empty() || fs::exists(shipped.data.path)) << shipped.data.path;
+  EXPECT_GT(count_parameters(resolved_model(shipped)).total, 0);
+
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "Line " + std::to_string(i * i) + " of a text that is short.\n";
+  write_file_atomic(work / "text.txt", text);
+  Losses losses;
+  const auto result = train(load_recipe(root() / system.recipe, quick(system, work / "text.txt")), {.folder = work / "run"}, losses);
+  EXPECT_EQ(result.status, TrainStatus::finished);
+  ASSERT_EQ(losses.values.size(), 3u);
+  for (const double loss : losses.values) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
+}
+
+// The numbers that the head comments of the recipes quote.
+TEST(PublishedModels, HaveTheirPublishedParameterCounts) {
+  const auto count = [](const char* recipe) { return count_parameters(resolved_model(load_recipe(root() / "recipes/models" / recipe))); };
+  const auto small = count("mixtral-8x7b.toml"), large = count("mixtral-8x22b.toml");
+  EXPECT_EQ(small.total, 46'702'792'704);
+  EXPECT_EQ(small.active, 12'879'925'248);
+  EXPECT_EQ(large.total, 140'620'634'112);
+  EXPECT_EQ(large.active, 39'152'031'744);
+}
+
+TEST(TestNames, MatchLikeGoogleTestFilters) {
+  EXPECT_TRUE(matches("LoadBalance.*", "LoadBalance.CanBeBelowOne"));
+  EXPECT_TRUE(matches("*LoopOracle.*", "Sizes/LoopOracle.Equal/"));
+  EXPECT_FALSE(matches("LoopOracle.*", "Sizes/LoopOracle.Equal/"));
+  EXPECT_FALSE(matches("LoadBalance", "LoadBalance.CanBeBelowOne"));
+  EXPECT_TRUE(matches("A.b?", "A.bc"));
+  EXPECT_TRUE(some_test_matches("TestNames.MatchLikeGoogleTestFilters"));
+  EXPECT_TRUE(some_test_matches("Systems/EverySystem.FilesExist/*"));
+  EXPECT_FALSE(some_test_matches("No.SuchTest"));
+}
+
+}  // namespace
+}  // namespace switchyard::systems
