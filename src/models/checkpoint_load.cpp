@@ -33,6 +33,15 @@ Opened open_config(const fs::path& folder) {
   }
 }
 
+// Before memory is asked for: sizes in a damaged config.json can be anything.
+void check_scale(const fs::path& folder, const ModelSpec& spec, const SafetensorsSet& files) {
+  int64_t stored = 0;
+  for (const TensorEntry* entry : files.entries()) stored += entry->numel();
+  const int64_t wanted = count_parameters(spec).total;
+  if (wanted / 4 > stored + 1'000'000)
+    fail(ErrorKind::checkpoint, "{}: config.json describes {} parameters, but the tensors hold {} values", folder.string(), wanted, stored);
+}
+
 std::shared_ptr<const Tokenizer> open_tokenizer(const fs::path& folder, const ModelSpec& spec) {
   const auto path = folder / "tokenizer.json";
   std::error_code ignored;
@@ -67,6 +76,7 @@ Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
   recover_dir(folder);
   const auto [family, spec] = open_config(folder);
   const auto files = SafetensorsSet::open(folder);
+  check_scale(folder, spec, files);
   Checkpoint out;
   out.tokenizer = open_tokenizer(folder, spec);
   out.model = std::make_shared<LanguageModel>(spec, std::nullopt);

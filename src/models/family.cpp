@@ -25,9 +25,13 @@ const FamilyEntry& find_family(const std::string& model_type) {
 
 std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec) {
   const auto config = config_from_json(entry.family->write_config(spec.resolved()), "config.json");
-  const auto difference = first_difference(to_json(canonical(spec)), to_json(canonical(entry.family->read_config(config))));
-  if (difference.empty()) return std::nullopt;
-  return fmt::format("the model has {}: config.json of '{}' cannot say that", difference, entry.name);
+  try {
+    const auto difference = first_difference(to_json(canonical(spec)), to_json(canonical(entry.family->read_config(config))));
+    if (difference.empty()) return std::nullopt;
+    return fmt::format("the model has {}: config.json of '{}' cannot say that", difference, entry.name);
+  } catch (const Error& error) {  // what could be written of it makes no model of this family
+    return fmt::format("as '{}' the model would be wrong: {}", entry.name, error.what());
+  }
 }
 
 }  // namespace switchyard

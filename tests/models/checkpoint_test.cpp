@@ -184,6 +184,13 @@ TEST(Checkpoint, AConfigThatPromisesOtherSizesIsRefused) {
   deeper.expect_refused(ErrorKind::checkpoint, {"9 missing", "model.layers.3."});
 }
 
+TEST(Checkpoint, SizesOutOfAllProportionAreRefusedBeforeAllocation) {
+  Spoilt spoilt("llama");
+  spoilt.config["intermediate_size"] = 2'000'000'000;
+  spoilt.config["num_hidden_layers"] = 1000;
+  spoilt.expect_refused(ErrorKind::checkpoint, {"config.json describes 192000", "tensors hold"});
+}
+
 TEST(Checkpoint, WeightsThatAreNotFiniteAreNamed) {
   Spoilt nan("mixtral");
   nan.tensors["model.layers.2.block_sparse_moe.experts.5.w3.weight"].view({-1})[17] = std::numeric_limits<float>::quiet_NaN();

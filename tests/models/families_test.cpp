@@ -61,6 +61,13 @@ TEST(Families, MixtralRefusesByNameWhatItCannotSay) {
   expect_cannot_state("mixtral", {"moe.num_experts"}, llama_like_spec());
 }
 
+TEST(Families, AModelThatMakesNoSenseInAFamilyIsAReasonNotAnError) {
+  ModelSpec s = mixtral_like_spec();
+  s.moe->num_experts = 1;
+  s.moe->gate = "dense";
+  expect_cannot_state("mixtral", {"num_experts_per_tok = 2 exceeds num_local_experts = 1"}, s);
+}
+
 TEST(Families, LlamaRefusesByNameWhatItCannotSay) {
   expect_cannot_state("llama", {"moe.num_experts = 4"}, small_spec());
   ModelSpec s = llama_like_spec();
