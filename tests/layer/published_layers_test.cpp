@@ -2,6 +2,8 @@
 #include "support/moe_oracle.h"
 #include "switchyard/moe.h"
 
+#include <map>
+
 namespace switchyard::published_layers_test {  // its own: tests of a folder compile as one unit
 namespace {
 
@@ -125,6 +127,71 @@ TEST(DeepSeekMoE, SharedExpertsAreExpertsThatAreAlwaysChosenWithWeightOne) {
   const TokenChoice with_shared{at::cat({choice.expert_ids, torch::tensor({4, 5}, torch::kInt64).expand({15, 2})}, 1),
                                 at::cat({choice.weights, torch::ones({15, 2})}, 1)};
   EXPECT_TRUE(all_close(routed.apply(x, in, {.choice = with_shared, .scores = {}}), want, 1e-5));
+}
+
+// Ranks of one process: rank r of W has tokens r T/W .. (r+1) T/W - 1 and its share of the experts.
+torch::Tensor share_of(const torch::Tensor& all, const Communicator& comm) {
+  const auto n = all.size(0) / comm.size();
+  return all.slice(0, comm.rank() * n, comm.rank() * n + n);
+}
+
+TEST(ExpertParallelism, WhoIsDroppedDependsOnGroupsNotOnRanks) {
+  const auto x = noise({32, 12}, 8);
+  for (const char* priority : {"arrival", "score", "random"}) {
+    auto o = options_of(8, {"top_k", {{"k", 2}}});
+    o.capacity = {.factor = 0.75, .priority = priority, .group_size = 8};
+    GateInput input;
+    input.training = true;
+    MoELayer whole(o);
+    MoETrace want;
+    const auto y = whole.forward(x, input, &want).detach();
+    ASSERT_GT(want.stats.dropped_fraction(), 0);
+    for (int64_t ranks : {1, 2, 4})
+      for_each_rank(ranks, [&](const std::shared_ptr<Communicator>& comm) {
+        auto part = o;
+        part.dispatcher = "expert_parallel";
+        part.communicator = comm;
+        MoELayer layer(part);
+        auto mine = input;
+        mine.first_token = comm->rank() * 32 / ranks;
+        MoETrace got;
+        EXPECT_TRUE(torch::equal(layer.forward(share_of(x, *comm), mine, &got), share_of(y, *comm))) << priority << " " << ranks;
+        EXPECT_TRUE(torch::equal(got.plan.kept, share_of(want.plan.kept, *comm))) << priority << " " << ranks;
+      });
+  }
+}
+
+// Plain gradient descent on one batch; what is not an expert is replicated, and its gradients are summed over the ranks.
+std::map<std::string, torch::Tensor> trained(const std::shared_ptr<Communicator>& comm, const torch::Tensor& x, const torch::Tensor& target) {
+  auto o = options_of(4, {"top_k", {{"k", 2}}});
+  o.num_shared_experts = 1;
+  o.dispatcher = "expert_parallel";
+  o.communicator = comm;
+  MoELayer layer(o);
+  for (int step = 0; step < 3; ++step) {
+    layer.zero_grad();
+    const auto y = layer.forward(share_of(x, *comm), {});
+    ((y - share_of(target, *comm)).square().sum() / x.size(0)).backward();
+    for (auto& item : layer.named_parameters()) {
+      auto grad = item.value().grad();
+      if (item.key().rfind("experts.", 0) != 0) comm->all_reduce_sum(std::span(grad.data_ptr<float>(), static_cast<size_t>(grad.numel())));
+      torch::NoGradGuard no_grad;
+      item.value().sub_(grad * 0.05);
+    }
+  }
+  std::map<std::string, torch::Tensor> out;
+  for (const auto& item : layer.named_parameters()) out[item.key()] = item.value().detach();
+  return out;
+}
+
+TEST(ExpertParallelism, ThreeTrainingStepsOnSeveralRanksEndWhereOneRankDoes) {
+  const auto x = noise({24, 12}, 8), target = noise({24, 12}, 9);
+  const auto want = trained(self_communicator(), x, target);
+  for (int64_t ranks : {2, 4})
+    for_each_rank(ranks, [&](const std::shared_ptr<Communicator>& comm) {
+      for (const auto& [name, value] : trained(comm, x, target))
+        EXPECT_TRUE(all_close(value, name.rfind("experts.", 0) == 0 ? share_of(want.at(name), *comm) : want.at(name), 1e-5)) << name << " " << ranks;
+    });
 }
 
 }  // namespace
