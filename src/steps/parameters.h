@@ -1,0 +1,32 @@
+// The trainable tensors of a model, with what the optimiser treats differently.
+#pragma once
+
+#include "steps/train_options.h"
+#include "switchyard/language_model.h"
+
+#include <string>
+#include <vector>
+
+namespace switchyard {
+
+struct TrainedParameter {
+  std::string name;  // in LanguageModel::named_parameters()
+  torch::Tensor tensor;
+  bool decays = false;  // weight decay applies
+};
+
+// In the order of named_parameters(), tied tensors once. Matrices decay; vectors (norms, biases) do not; the options decide
+// about embedding, head and routers.
+[[nodiscard]] std::vector<TrainedParameter> trained_parameters(LanguageModel& model, const OptimizerOptions& options);
+
+// Forgets all gradients.
+void clear_gradients(const std::vector<TrainedParameter>& parameters);
+
+// Root of the sum of squares of all gradients (missing ones count as zero), in double, added in an order that depends on
+// the sizes only: equal for any number of threads.
+[[nodiscard]] double gradient_norm(const std::vector<TrainedParameter>& parameters);
+
+// Factor that brings gradients of norm `norm` down to `limit`; 1 when they are below it or the limit is 0.
+[[nodiscard]] double clip_factor(double norm, double limit);
+
+}  // namespace switchyard

@@ -1,0 +1,93 @@
+#include "steps/recipe.h"
+
+#include "base/config_tree.h"
+#include "base/files.h"
+#include "io/tokenizer/tokenizer.h"
+#include "steps/recipe_checks.h"
+#include "steps/toml_text.h"
+#include "switchyard/checkpoint.h"
+
+namespace switchyard {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Every path of a recipe, so that a recipe means the same wherever it is read.
+constexpr std::pair<const char*, const char*> kPaths[] = {{"data", "path"}, {"tokenizer", "path"}};
+
+void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
+  for (const auto& [section, key] : kPaths) {
+    ConfigNode* table = root.find(section);
+    ConfigNode* node = table ? table->find(key) : nullptr;
+    auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
+    if (text && !text->empty()) *text = (fs::absolute(folder) / *text).lexically_normal().string();
+  }
+}
+
+// `over` wins key by key.
+ConfigNode merged(ConfigNode base, const ConfigNode& over) {
+  if (!base.is_table() || !over.is_table()) return over;
+  base.where = over.where;
+  for (const auto& [key, child] : *over.table()) {
+    if (ConfigNode* old = base.find(key)) *old = merged(std::move(*old), child);
+    else base.table()->emplace_back(key, child);
+  }
+  return base;
+}
+
+ConfigNode read_tree(const fs::path& path) {
+  ConfigNode root = parse_toml(read_text_file(path), path.string());
+  make_paths_absolute(root, path.parent_path());
+  return root;
+}
+
+Recipe named(Recipe recipe, const fs::path& path) {
+  if (recipe.name.empty()) recipe.name = path.stem().string();
+  return recipe;
+}
+
+}  // namespace
+
+Recipe load_recipe(const fs::path& path, std::span<const std::string> overrides) {
+  return named(recipe_from(read_tree(path), overrides), path);
+}
+
+Recipe load_recipe_for(const fs::path& path, const fs::path& init, std::span<const std::string> overrides) {
+  ConfigNode base = ConfigNode::Table{{"model", write_any(load_spec(init))}};
+  if (fs::exists(init / "tokenizer.json"))
+    base.table()->emplace_back("tokenizer", ConfigNode::Table{{"kind", "file"}, {"path", fs::absolute(init).string()}});
+  return named(recipe_from(merged(std::move(base), read_tree(path)), overrides), path);
+}
+
+Recipe recipe_from(ConfigNode root, std::span<const std::string> overrides) {
+  for (const std::string& assignment : overrides) apply_override(root, assignment);
+  make_paths_absolute(root, fs::current_path());
+  Recipe recipe;
+  read_fields(recipe, root);
+  check_recipe_at(recipe, root);
+  return recipe;
+}
+
+void check_recipe(const Recipe& recipe) { check_recipe_at(recipe, ConfigNode{}); }
+
+std::string show_recipe(const Recipe& recipe) {
+  Recipe full = recipe;
+  full.model = resolved_model(recipe);
+  // The tokenizer decides: a vocabulary that is learnt may turn out smaller.
+  full.model.vocab_size = recipe.model.vocab_size;
+  return toml_text(write_any(full));
+}
+
+int64_t expected_vocab_size(const TokenizerOptions& options) {
+  if (options.kind == "byte") return make_byte_tokenizer()->vocab_size();
+  if (options.kind == "file") return load_tokenizer(options.path)->vocab_size();
+  return options.vocab_size;
+}
+
+ModelSpec resolved_model(const Recipe& recipe) {
+  ModelSpec spec = recipe.model;
+  if (spec.vocab_size == 0) spec.vocab_size = expected_vocab_size(recipe.tokenizer);
+  return spec.resolved();
+}
+
+}  // namespace switchyard

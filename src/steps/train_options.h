@@ -1,0 +1,84 @@
+// How a model is trained: everything in [train] of a recipe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace switchyard {
+
+// AdamW (arXiv:1711.05101): decoupled weight decay, bias-corrected moments.
+struct OptimizerOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9, beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  bool decay_embeddings = true;
+  bool decay_router = true;
+
+  template <class V> void fields(V&& v) {
+    v("lr", lr, "peak learning rate");
+    v("beta1", beta1, "decay of the first moment");
+    v("beta2", beta2, "decay of the second moment");
+    v("eps", eps, "added to the root of the second moment");
+    v("weight_decay", weight_decay, "of matrices; vectors (norms, biases) have none");
+    v("decay_embeddings", decay_embeddings, "weight decay on the embedding and the head");
+    v("decay_router", decay_router, "weight decay on the routers");
+  }
+};
+
+// Factor of the peak learning rate over the steps; steps/schedule.h has the formulas.
+struct ScheduleOptions {
+  std::string kind = "cosine";
+  int64_t warmup_steps = 100;
+  double min_lr_ratio = 0.1;
+  double decay_fraction = 0.2;
+  std::string decay_shape = "linear";
+
+  template <class V> void fields(V&& v) {
+    v("kind", kind, "cosine, linear, wsd (warm-up, stable, decay) or constant");
+    v("warmup_steps", warmup_steps, "steps of linear warm-up");
+    v("min_lr_ratio", min_lr_ratio, "final over peak learning rate");
+    v("decay_fraction", decay_fraction, "wsd: share of the steps that decay");
+    v("decay_shape", decay_shape, "wsd: linear or sqrt (1 - square root)");
+  }
+};
+
+struct TrainOptions {
+  int64_t steps = 1000;
+  int64_t batch_size = 16;
+  int64_t seq_len = 256;
+  int64_t micro_batch = 0;
+  std::string compute = "bfloat16";
+  OptimizerOptions optimizer = {};
+  ScheduleOptions schedule = {};
+  double grad_clip = 1.0;
+  int64_t log_every = 10;
+  int64_t eval_every = 100;
+  int64_t eval_tokens = 0;
+  int64_t checkpoint_every = 500;
+  bool activation_checkpointing = false;
+  int64_t threads = 0;
+
+  // Sequences of one forward and backward pass.
+  [[nodiscard]] int64_t micro_batch_size() const { return micro_batch == 0 ? batch_size : micro_batch; }
+  [[nodiscard]] int64_t micro_batches() const { return batch_size / micro_batch_size(); }
+
+  template <class V> void fields(V&& v) {
+    v("steps", steps, "optimiser steps");
+    v("batch_size", batch_size, "sequences per optimiser step");
+    v("seq_len", seq_len, "tokens per sequence");
+    v("micro_batch", micro_batch, "sequences per forward pass, gradients are accumulated; 0 = batch_size");
+    v("compute", compute, "arithmetic of matrix products: bfloat16 or float32; weights stay float32");
+    v("optimizer", optimizer, "AdamW");
+    v("schedule", schedule, "learning rate over the steps");
+    v("grad_clip", grad_clip, "largest global gradient norm; 0 = no clipping");
+    v("log_every", log_every, "steps between lines of metrics.jsonl");
+    v("eval_every", eval_every, "steps between evaluations; 0 = only at the end");
+    v("eval_tokens", eval_tokens, "validation tokens of an evaluation during training; 0 = all. The last one takes all");
+    v("checkpoint_every", checkpoint_every, "steps between checkpoints; 0 = only at the end");
+    v("activation_checkpointing", activation_checkpointing, "recompute activations in backward: less memory, more time");
+    v("threads", threads, "CPU threads; 0 = all");
+  }
+};
+
+}  // namespace switchyard

@@ -1,0 +1,187 @@
+#include "steps/trainer.h"
+
+#include "core/ops.h"
+#include "eval/batch_tensors.h"
+#include "steps/numeric_checks.h"
+#include "steps/schedule.h"
+#include "switchyard/error.h"
+
+#include <c10/core/GradMode.h>
+
+#include <chrono>
+
+namespace switchyard {
+namespace {
+
+constexpr const char* kBufferPrefix = "buffer.";
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+RoutingStats detached(const RoutingStats& stats) {
+  RoutingStats out = stats;
+  if (out.scores.logits.defined()) out.scores.logits = out.scores.logits.detach();
+  if (out.scores.probs.defined()) out.scores.probs = out.scores.probs.detach();
+  return out;
+}
+
+// Layer by layer over all micro-batches.
+std::vector<RoutingStats> over_micro_batches(const std::vector<std::vector<RoutingStats>>& passes) {
+  if (passes.size() == 1) return passes[0];
+  std::vector<RoutingStats> out;
+  for (size_t i = 0; i < passes[0].size(); ++i) {
+    std::vector<RoutingStats> parts;
+    for (const auto& pass : passes) parts.push_back(pass[i]);
+    out.push_back(pooled(parts));
+    out.back().layer = parts[0].layer;
+  }
+  return out;
+}
+
+LayerMetrics layer_metrics(const RoutingStats& stats) {
+  LayerMetrics out{.layer = stats.layer,
+                   .load_cv = stats.load_cv(),
+                   .load_cv_floor = stats.load_cv_floor(),
+                   .dropped = stats.dropped_fraction(),
+                   .entropy = stats.entropy()};
+  const torch::Tensor counts = stats.counts.to(torch::kFloat64).contiguous();
+  const double* count = counts.data_ptr<double>();
+  double pairs = 0;
+  for (int64_t e = 0; e < counts.numel(); ++e) pairs += count[e];
+  for (int64_t e = 0; e < counts.numel(); ++e) out.load.push_back(pairs > 0 ? count[e] / pairs : 0);
+  return out;
+}
+
+void add_mean(std::vector<LossValue>& sum, const std::vector<LossValue>& values, double share) {
+  if (sum.empty()) for (const LossValue& v : values) sum.push_back({v.name, 0, 0});
+  for (size_t i = 0; i < values.size(); ++i) {
+    sum[i].raw += values[i].raw * share;
+    sum[i].weighted += values[i].weighted * share;
+  }
+}
+
+}  // namespace
+
+// One forward and backward pass.
+struct Trainer::Pass {
+  double loss = 0;  // this pass' part of the step's mean
+  std::vector<RoutingStats> stats;
+  std::vector<LossValue> aux;
+};
+
+Trainer::Trainer(std::shared_ptr<LanguageModel> model, const TrainOptions& options, uint64_t seed, BatchSource batches)
+    : model_(std::move(model)),
+      options_(options),
+      seed_(seed),
+      batches_(std::move(batches)),
+      optimizer_(trained_parameters(*model_, options.optimizer), options.optimizer),
+      compute_(parse_compute_type(options.compute)) {}
+
+Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro, int64_t scored_tokens) {
+  const LabelledBatch tensors = to_tensors(batch);
+  const ComputeScope scope(compute_);
+  const ModelOutput output = model_->forward(tensors.tokens, {.step = steps_done_,
+                                                              .first_token = micro * batch.batch * batch.seq,
+                                                              .seed = seed_,
+                                                              .checkpoint_activations = options_.activation_checkpointing});
+  const torch::Tensor logits = model_->logits(output.hidden);
+  const torch::Tensor losses = ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels);
+  const torch::Tensor loss = losses.sum() / static_cast<double>(std::max<int64_t>(scored_tokens, 1));
+  AuxLoss aux = model_->aux_loss(output.stats);
+
+  Pass pass{.loss = loss.item<double>(), .stats = {}, .aux = std::move(aux.values)};
+  for (const RoutingStats& stats : output.stats) pass.stats.push_back(detached(stats));
+  check_routing(pass.stats, steps_done_ + 1, last_loss_, parameters());
+  check_loss(pass.loss, steps_done_ + 1, last_loss_, pass.stats, parameters());
+  (loss + aux.total / static_cast<double>(options_.micro_batches())).backward();
+  return pass;
+}
+
+void Trainer::update_gates(std::span<const RoutingStats> stats) {
+  const auto layers = model_->moe_layers();
+  for (size_t i = 0; i < layers.size() && i < stats.size(); ++i) layers[i].second->gate().update(stats[i]);
+}
+
+StepMetrics Trainer::step() {
+  const auto start = std::chrono::steady_clock::now();
+  std::vector<data::Batch> batches;
+  int64_t scored = 0, tokens = 0;
+  for (int64_t micro = 0; micro < options_.micro_batches(); ++micro) {
+    batches.push_back(batches_(steps_done_, micro));
+    scored += batches.back().scored_tokens;
+    tokens += batches.back().batch * batches.back().seq;
+  }
+
+  model_->train();
+  clear_gradients(parameters());
+  StepMetrics metrics{.step = steps_done_ + 1, .steps = options_.steps};
+  std::vector<std::vector<RoutingStats>> stats;
+  for (size_t micro = 0; micro < batches.size(); ++micro) {
+    Pass pass = forward_backward(batches[micro], static_cast<int64_t>(micro), scored);
+    metrics.loss += pass.loss;
+    add_mean(metrics.aux, pass.aux, 1 / static_cast<double>(batches.size()));
+    stats.push_back(std::move(pass.stats));
+  }
+
+  metrics.grad_norm = gradient_norm(parameters());
+  check_gradient(metrics.grad_norm, metrics.step, metrics.loss, parameters());
+  metrics.lr = options_.optimizer.lr * schedule_factor(options_.schedule, steps_done_, options_.steps);
+  optimizer_.step(metrics.lr, clip_factor(metrics.grad_norm, options_.grad_clip));
+  clear_gradients(parameters());
+  const std::vector<RoutingStats> merged = over_micro_batches(stats);
+  update_gates(merged);
+
+  for (const RoutingStats& layer : merged) metrics.layers.push_back(layer_metrics(layer));
+  ++steps_done_;
+  last_loss_ = metrics.loss;
+  const double elapsed = seconds_since(start);
+  metrics.tokens = tokens_ += tokens;
+  metrics.seconds = seconds_ += elapsed;
+  metrics.tokens_per_s = static_cast<double>(tokens) / elapsed;
+  return metrics;
+}
+
+void Trainer::save(Checkpoint& checkpoint) const {
+  check_weights(steps_done_, parameters());
+  checkpoint.model = model_;
+  optimizer_.save(checkpoint.training_tensors);
+  for (const auto& buffer : model_->named_buffers())
+    if (buffer.value().defined()) checkpoint.training_tensors[kBufferPrefix + buffer.key()] = buffer.value();
+  checkpoint.training_state["step"] = steps_done_;
+  checkpoint.training_state["tokens"] = tokens_;
+  checkpoint.training_state["seconds"] = seconds_;
+  checkpoint.training_state["last_loss"] = last_loss_;
+}
+
+void Trainer::load(const Checkpoint& checkpoint) {
+  copy_weights(*checkpoint.model, *model_, "the training state");
+  const c10::NoGradGuard no_grad;
+  for (auto& buffer : model_->named_buffers()) {
+    const auto found = checkpoint.training_tensors.find(kBufferPrefix + buffer.key());
+    if (found != checkpoint.training_tensors.end()) buffer.value().copy_(found->second);
+  }
+  const auto& state = checkpoint.training_state;
+  steps_done_ = state.at("step").get<int64_t>();
+  tokens_ = state.at("tokens").get<int64_t>();
+  seconds_ = state.at("seconds").get<double>();
+  last_loss_ = state.at("last_loss").get<double>();
+  optimizer_.load(checkpoint.training_tensors, steps_done_);
+}
+
+void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source) {
+  const c10::NoGradGuard no_grad;
+  const auto weights = from.named_parameters();
+  for (auto& item : to.named_parameters()) {
+    const torch::Tensor* weight = weights.find(item.key());
+    if (!weight) fail(ErrorKind::checkpoint, "{}: no parameter {}, which [model] of the recipe asks for", source, item.key());
+    if (weight->sizes() != item.value().sizes())
+      fail(ErrorKind::checkpoint, "{}: parameter {} has shape [{}], [model] of the recipe asks for [{}]", source, item.key(),
+           fmt::join(weight->sizes(), ", "), fmt::join(item.value().sizes(), ", "));
+    item.value().copy_(*weight);
+  }
+  if (weights.size() != to.named_parameters().size())
+    fail(ErrorKind::checkpoint, "{}: {} parameters, [model] of the recipe asks for {}", source, weights.size(), to.named_parameters().size());
+}
+
+}  // namespace switchyard
