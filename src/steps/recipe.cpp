@@ -20,7 +20,7 @@ void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
     ConfigNode* table = root.find(section);
     ConfigNode* node = table ? table->find(key) : nullptr;
     auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
-    if (text && !text->empty()) *text = (fs::absolute(folder) / *text).lexically_normal().string();
+    if (text && !text->empty()) *text = fs::absolute(folder / *text).lexically_normal().string();
   }
 }
 
