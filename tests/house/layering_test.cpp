@@ -32,6 +32,12 @@ TEST(House, FoldersHaveReadmes) {
   EXPECT_TRUE(wrong.empty()) << lines_of(wrong);
 }
 
+TEST(House, EveryPackageHasItsReason) {
+  const std::string& page = repository().at("docs/dependencies.md");
+  std::istringstream packages(repository().at("tools/packages.txt"));
+  for (std::string name; std::getline(packages, name);) EXPECT_NE(page.find("`" + name + "`"), std::string::npos) << name << " is not in docs/dependencies.md";
+}
+
 TEST(House, TheTreeIsReallyRead) {
   const auto& tree = repository();
   ASSERT_TRUE(tree.count("src/layer/moe_layer.cpp"));
