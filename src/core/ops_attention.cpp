@@ -26,8 +26,8 @@ kernels::AttentionShape shape_of(const torch::Tensor& q, const torch::Tensor& k,
                                  const torch::Tensor& k_segment, double scale) {
   return {.batch = q.size(0), .queries = q.size(1), .keys = k.size(1), .heads = q.size(2), .kv_heads = k.size(2),
           .head_dim = q.size(3), .scale = static_cast<float>(scale), .causal = true,
-          .q_segment = q_segment.defined() ? q_segment.data_ptr<int32_t>() : nullptr,
-          .k_segment = k_segment.defined() ? k_segment.data_ptr<int32_t>() : nullptr};
+          .q_segment = q_segment.numel() > 0 ? q_segment.data_ptr<int32_t>() : nullptr,
+          .k_segment = k_segment.numel() > 0 ? k_segment.data_ptr<int32_t>() : nullptr};
 }
 
 struct Attention : torch::autograd::Function<Attention> {
@@ -72,7 +72,8 @@ torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const to
                         const torch::Tensor& k_segment, double scale) {
   if (q_segment.defined() != k_segment.defined()) fail(ErrorKind::internal, "attention: segments of queries and keys come together");
   if (!on_kernels(q)) return reference(q, k, v, q_segment, k_segment, scale);
-  const auto ints = [](const torch::Tensor& s) { return s.defined() ? s.to(torch::kInt32).contiguous() : s; };
+  // An autograd function takes no undefined tensor: an empty one stands for "no segments".
+  const auto ints = [](const torch::Tensor& s) { return s.defined() ? s.to(torch::kInt32).contiguous() : torch::empty({0}, torch::kInt32); };
   return Attention::apply(q, k, v, ints(q_segment), ints(k_segment), scale);
 }
 
