@@ -7,8 +7,7 @@
 
 namespace switchyard {
 
-Attention::Attention(const ModelSpec& spec, const RandomStream* init)
-    : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim) {
+Attention::Attention(const ModelSpec& spec, const RandomStream* init) : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim) {
   const int64_t d = spec.d_model, q = num_heads_ * head_dim_, kv = num_kv_heads_ * head_dim_;
   const double out_std = spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers));
   q_proj_ = register_parameter("q_proj", normal_weight(init, "q_proj", {q, d}, spec.init_std));
@@ -19,9 +18,7 @@ Attention::Attention(const ModelSpec& spec, const RandomStream* init)
 
 torch::Tensor Attention::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache) {
   const int64_t batch = x.size(0), seq = x.size(1);
-  const auto heads = [&](const torch::Tensor& weight, int64_t count) {
-    return ops::linear(x, weight).view({batch, seq, count, head_dim_});
-  };
+  const auto heads = [&](const torch::Tensor& weight, int64_t count) { return ops::linear(x, weight).view({batch, seq, count, head_dim_}); };
   const auto turn = [&](const torch::Tensor& t) { return ops::rope(t, call.positions, call.rotary.cos, call.rotary.sin); };
   const auto q = turn(heads(q_proj_, num_heads_));
   auto k = turn(heads(k_proj_, num_kv_heads_));

@@ -41,8 +41,7 @@ std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, int64_t layer, std
 
 }  // namespace
 
-Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
-    : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
+Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
   std::optional<RandomStream> init;
   if (seed) init = RandomStream(*seed, "init").at("layer", static_cast<uint64_t>(layer));
   attn_norm_ = register_parameter("attn_norm", torch::ones({spec.d_model}));

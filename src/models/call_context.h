@@ -14,7 +14,7 @@ struct CallContext {
   torch::Tensor valid;                    // [T] bool; undefined when no token is padding
   torch::Tensor token_ids, sequence_ids;  // [T] int64
   RotaryTable rotary;
-  RandomStream random{0};                 // of this step
+  RandomStream random{0};  // of this step
   int64_t step = 0, first_token = 0;
   bool training = false;
 

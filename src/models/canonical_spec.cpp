@@ -10,7 +10,8 @@
 namespace switchyard {
 namespace {
 
-template <class Entry> BlockSpec with_defaults(const Registry<Entry>& registry, const BlockSpec& block) {
+template <class Entry>
+BlockSpec with_defaults(const Registry<Entry>& registry, const BlockSpec& block) {
   BlockSpec out(block.kind);
   for (const auto& field : registry.find(block).options) {
     const ConfigNode* given = block.options.find(field.key);
@@ -32,9 +33,8 @@ BlockSpec short_form(const BlockSpec& gate) {
   if (o.pool.kind != "token" || o.score.kind != "linear" || option(o.score, "bias", false) || (o.noise.kind != "none" && !jitter) ||
       o.normalise.kind != "softmax" || o.select.kind != "top_k" || (o.weigh.kind != "raw" && !renormalise))
     return gate;
-  return {"top_k", ConfigNode{{"k", option(o.select, "k", int64_t{2})},
-                              {"renormalise", renormalise},
-                              {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
+  return {"top_k",
+          ConfigNode{{"k", option(o.select, "k", int64_t{2})}, {"renormalise", renormalise}, {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
 }
 
 void make_canonical(MoESpec& m) {

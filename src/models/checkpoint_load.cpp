@@ -19,8 +19,7 @@ struct Opened {
 Opened open_config(const fs::path& folder) {
   const auto path = folder / "config.json";
   std::error_code ignored;
-  if (!fs::exists(path, ignored))
-    fail(ErrorKind::io, "{}: no such file; expected the folder of a model with config.json and model.safetensors", path.string());
+  if (!fs::exists(path, ignored)) fail(ErrorKind::io, "{}: no such file; expected the folder of a model with config.json and model.safetensors", path.string());
   const ConfigNode config = parse_json(read_text_file(path), path.string());
   const ConfigNode* type = config.find("model_type");
   if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", path.string());
@@ -48,8 +47,7 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const fs::path& folder, const Mo
   if (!fs::exists(path, ignored)) return nullptr;
   std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(path);
   if (tokenizer->vocab_size() > spec.vocab_size)
-    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", path.string(), tokenizer->vocab_size(),
-         spec.vocab_size);
+    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", path.string(), tokenizer->vocab_size(), spec.vocab_size);
   return tokenizer;
 }
 

@@ -31,8 +31,8 @@ struct Recomputation : torch::CustomClassHolder {
 
 struct CheckpointedBlock : torch::autograd::Function<CheckpointedBlock> {
   // The parameters are inputs only so that their gradients have a way out.
-  static tensor_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList parameters,
-                             const c10::intrusive_ptr<Recomputation>& work, BlockTrace* trace) {
+  static tensor_list forward(AutogradContext* ctx, const torch::Tensor& x, at::TensorList parameters, const c10::intrusive_ptr<Recomputation>& work,
+                             BlockTrace* trace) {
     ctx->save_for_backward({x});
     ctx->saved_data["work"] = c10::IValue::make_capsule(work);
     ctx->set_materialize_grads(false);

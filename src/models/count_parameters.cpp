@@ -44,8 +44,8 @@ void add_feed_forward(std::vector<Part>& parts, const ModelSpec& s, int64_t moe_
   parts.push_back(matrix("router", moe_layers * gate->num_parameters()));
   const auto expert = size_of(m.experts, s.d_model, m.d_expert);
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
-  parts.push_back({"experts", moe_layers * m.num_experts * expert.parameters,
-                   static_cast<int64_t>(layers * k * static_cast<double>(expert.parameters)), layers * k * expert.flops});
+  parts.push_back({"experts", moe_layers * m.num_experts * expert.parameters, static_cast<int64_t>(layers * k * static_cast<double>(expert.parameters)),
+                   layers * k * expert.flops});
   if (m.num_shared_experts == 0) return;
   const auto shared = size_of(m.experts, s.d_model, m.num_shared_experts * m.d_expert);
   parts.push_back({"shared experts", moe_layers * shared.parameters, moe_layers * shared.parameters, layers * shared.flops});

@@ -35,8 +35,7 @@ torch::Tensor read_ids(const SafetensorsFile& file, const std::string& name, con
 
 }  // namespace
 
-ForwardDump forward_dump(LanguageModel& model, const torch::Tensor& input_ids, const torch::Tensor& attention_mask,
-                         const torch::Tensor& position_ids) {
+ForwardDump forward_dump(LanguageModel& model, const torch::Tensor& input_ids, const torch::Tensor& attention_mask, const torch::Tensor& position_ids) {
   const torch::NoGradGuard no_grad;
   model.eval();
   TokenBatch batch{input_ids, position_ids, {}};

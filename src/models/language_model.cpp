@@ -35,15 +35,13 @@ void check_ids(const torch::Tensor& ids, int64_t vocab_size) {
     fail(ErrorKind::usage, "input_ids have shape {}, expected [batch, sequence] with at least one token", fmt::join(ids.sizes(), " x "));
   const auto [low, high] = at::aminmax(ids);
   for (const int64_t id : {low.item<int64_t>(), high.item<int64_t>()})
-    if (id < 0 || id >= vocab_size)
-      fail(ErrorKind::usage, "input_ids hold {}, expected 0 .. {} (vocab_size = {})", id, vocab_size - 1, vocab_size);
+    if (id < 0 || id >= vocab_size) fail(ErrorKind::usage, "input_ids hold {}, expected 0 .. {} (vocab_size = {})", id, vocab_size - 1, vocab_size);
 }
 
 torch::Tensor positions_of(const TokenBatch& batch, const ForwardOptions& options, int64_t max_positions) {
   const int64_t first = options.cache ? options.cache->length : 0, seq = batch.input_ids.size(1);
   if (!batch.positions.defined()) {
-    if (first + seq > max_positions)
-      fail(ErrorKind::usage, "{} tokens do not fit into max_positions = {} of the model", first + seq, max_positions);
+    if (first + seq > max_positions) fail(ErrorKind::usage, "{} tokens do not fit into max_positions = {} of the model", first + seq, max_positions);
     return at::arange(first, first + seq, torch::kInt64).expand({batch.input_ids.size(0), seq}).contiguous();
   }
   const auto positions = batch.positions.to(torch::kInt64).contiguous();
@@ -60,9 +58,9 @@ torch::Tensor positions_of(const TokenBatch& batch, const ForwardOptions& option
 void set_segments(CallContext& call, const TokenBatch& batch, KvCache* cache) {
   const int64_t rows = batch.input_ids.size(0), seq = batch.input_ids.size(1);
   const auto segments = batch.segments.defined() ? batch.segments.to(torch::kInt32).contiguous() : at::zeros({rows, seq}, torch::kInt32);
-  call.q_segments = call.k_segments = segments;
   const auto [low, high] = at::aminmax(segments);
   if (low.item<int32_t>() < 0) call.valid = (segments >= 0).view({-1});
+  if (low.item<int32_t>() < 0 || !low.equal(high)) call.q_segments = call.k_segments = segments;  // else attention has nothing to compare
   const auto row = at::arange(rows, torch::kInt64).unsqueeze(1);
   // One number per document of the batch; -1 for padding.
   call.sequence_ids = at::where(segments >= 0, row * (high.item<int64_t>() + 1) + segments, -1).view({-1});
@@ -70,6 +68,7 @@ void set_segments(CallContext& call, const TokenBatch& batch, KvCache* cache) {
   if (cache->length + seq > cache->segments.size(1))
     fail(ErrorKind::usage, "the cache holds {} tokens and has room for {}, but {} more arrive", cache->length, cache->segments.size(1), seq);
   cache->segments.narrow(1, cache->length, seq).copy_(segments);
+  call.q_segments = segments;
   call.k_segments = cache->segments.narrow(1, 0, cache->length + seq);
 }
 
@@ -89,19 +88,16 @@ void give_scores_own_node(Scores& scores) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed)
-    : spec_(spec.resolved()), impl_(std::make_shared<Impl>(losses_of(spec_))) {
+LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed) : spec_(spec.resolved()), impl_(std::make_shared<Impl>(losses_of(spec_))) {
   std::optional<RandomStream> init;
   if (seed) init = RandomStream(*seed, "init");
   const auto* stream = init ? &*init : nullptr;
   impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
-  for (int64_t i = 0; i < spec_.num_layers; ++i)
-    impl_->blocks.push_back(layers->register_module(std::to_string(i), std::make_shared<Block>(spec_, i, seed)));
+  for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), std::make_shared<Block>(spec_, i, seed)));
   impl_->norm = register_parameter("norm", torch::ones({spec_.d_model}));
-  impl_->head = spec_.tie_embeddings
-                    ? impl_->embed
-                    : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
+  impl_->head =
+      spec_.tie_embeddings ? impl_->embed : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   impl_->rotary = RotaryTable(spec_.max_positions, spec_.head_dim, spec_.rope_theta);
 }
 

@@ -44,12 +44,10 @@ void resolve_heads(ModelSpec& s) {
   at_least(s.head_dim, 0, "head_dim");
   if (s.num_kv_heads == 0) s.num_kv_heads = s.num_heads;
   if (s.num_heads % s.num_kv_heads != 0)
-    fail(ErrorKind::config, "model.num_kv_heads = {} does not divide num_heads = {}: query heads share key heads in equal groups",
-         s.num_kv_heads, s.num_heads);
+    fail(ErrorKind::config, "model.num_kv_heads = {} does not divide num_heads = {}: query heads share key heads in equal groups", s.num_kv_heads, s.num_heads);
   if (s.head_dim == 0) {
     if (s.d_model % s.num_heads != 0)
-      fail(ErrorKind::config, "model.num_heads = {} does not divide d_model = {}; give head_dim, or sizes that divide", s.num_heads,
-           s.d_model);
+      fail(ErrorKind::config, "model.num_heads = {} does not divide d_model = {}; give head_dim, or sizes that divide", s.num_heads, s.d_model);
     s.head_dim = s.d_model / s.num_heads;
   }
   if (s.head_dim % 2 != 0)
@@ -86,8 +84,8 @@ void check_gate(const ModelSpec& s, int64_t layer) {
   gate_registry().check(m.gate, "model.moe.gate");
   const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts, .layer = layer});
   if (gate->experts_per_token() > static_cast<double>(m.num_experts))
-    fail(ErrorKind::config, "{}model.moe.gate '{}' asks for {} experts per token, more than num_experts = {}", m.gate.options.location(),
-         m.gate.kind, gate->experts_per_token(), m.num_experts);
+    fail(ErrorKind::config, "{}model.moe.gate '{}' asks for {} experts per token, more than num_experts = {}", m.gate.options.location(), m.gate.kind,
+         gate->experts_per_token(), m.num_experts);
   if (gate->looks_ahead())
     fail(ErrorKind::config,
          "{}model.moe.gate = '{}': the routing of a token depends on later tokens, and the model is causal; use a token-choice gate such as "
@@ -98,8 +96,8 @@ void check_gate(const ModelSpec& s, int64_t layer) {
 int64_t first_moe_layer(const ModelSpec& s) {
   for (int64_t i = 0; i < s.num_layers; ++i)
     if (s.is_moe_layer(i)) return i;
-  fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, every = {}, offset = {}, first_k_dense = {}", s.num_layers,
-       s.moe->every, s.moe->offset, s.moe->first_k_dense);
+  fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, every = {}, offset = {}, first_k_dense = {}", s.num_layers, s.moe->every,
+       s.moe->offset, s.moe->first_k_dense);
 }
 
 void resolve_moe_sizes(ModelSpec& s) {
@@ -134,14 +132,11 @@ void check_total(const ModelSpec& s) {
 
 }  // namespace
 
-bool ModelSpec::is_moe_layer(int64_t layer) const {
-  return moe && layer >= moe->first_k_dense && layer % moe->every == moe->offset;
-}
+bool ModelSpec::is_moe_layer(int64_t layer) const { return moe && layer >= moe->first_k_dense && layer % moe->every == moe->offset; }
 
 ModelSpec ModelSpec::resolved() const {
   ModelSpec s = *this;
-  if (s.vocab_size == 0)
-    fail(ErrorKind::config, "model.vocab_size = 0 takes the size of the tokenizer, but there is no tokenizer; give a number");
+  if (s.vocab_size == 0) fail(ErrorKind::config, "model.vocab_size = 0 takes the size of the tokenizer, but there is no tokenizer; give a number");
   at_least(s.vocab_size, 1, "vocab_size");
   at_least(s.d_model, 1, "d_model");
   at_least(s.num_layers, 1, "num_layers");

@@ -89,8 +89,8 @@ void check_finite(const float* values, int64_t n, const TensorPlace& place, cons
     uint32_t bits;
     std::memcpy(&bits, values + i, sizeof bits);
     if ((bits & kExponent) == kExponent)
-      fail(ErrorKind::checkpoint, "{}: tensor '{}' has the value {} at element {}; weights must be finite", files.file_of(place.stored).string(),
-           place.stored, values[i], i);
+      fail(ErrorKind::checkpoint, "{}: tensor '{}' has the value {} at element {}; weights must be finite", files.file_of(place.stored).string(), place.stored,
+           values[i], i);
   }
 }
 
@@ -108,15 +108,24 @@ void read_one(const torch::Tensor& target, const TensorPlace& place, const Tenso
 
 torch::ScalarType torch_type(DType dtype, const std::string& name) {
   switch (dtype) {
-    case DType::f32: return torch::kFloat32;
-    case DType::f16: return torch::kFloat16;
-    case DType::bf16: return torch::kBFloat16;
-    case DType::f64: return torch::kFloat64;
-    case DType::i64: return torch::kInt64;
-    case DType::i32: return torch::kInt32;
-    case DType::u8: return torch::kUInt8;
-    case DType::boolean: return torch::kBool;
-    default: fail(ErrorKind::unsupported, "tensor '{}' is stored as {}, which cannot be used here", name, name_of(dtype));
+    case DType::f32:
+      return torch::kFloat32;
+    case DType::f16:
+      return torch::kFloat16;
+    case DType::bf16:
+      return torch::kBFloat16;
+    case DType::f64:
+      return torch::kFloat64;
+    case DType::i64:
+      return torch::kInt64;
+    case DType::i32:
+      return torch::kInt32;
+    case DType::u8:
+      return torch::kUInt8;
+    case DType::boolean:
+      return torch::kBool;
+    default:
+      fail(ErrorKind::unsupported, "tensor '{}' is stored as {}, which cannot be used here", name, name_of(dtype));
   }
 }
 

@@ -171,8 +171,7 @@ TEST(Checkpoint, KnownLeftoversAreIgnored) {
 TEST(Checkpoint, AWrongShapeNamesTheKeyOfTheConfig) {
   Spoilt spoilt("mixtral");
   spoilt.tensors["model.layers.1.block_sparse_moe.gate.weight"] = torch::zeros({4, 32});
-  spoilt.expect_refused(ErrorKind::checkpoint,
-                        {"model.safetensors", "layers.1.block_sparse_moe.gate.weight", "[4, 32]", "[8, 32]", "num_local_experts = 8"});
+  spoilt.expect_refused(ErrorKind::checkpoint, {"model.safetensors", "layers.1.block_sparse_moe.gate.weight", "[4, 32]", "[8, 32]", "num_local_experts = 8"});
 }
 
 TEST(Checkpoint, AConfigThatPromisesOtherSizesIsRefused) {
@@ -230,9 +229,9 @@ TEST(Checkpoint, TruncatedAndMissingFilesAreNamed) {
 TEST(ForwardFile, WritesTheTensorsOfTheGoldenSetByName) {
   const TempDir dir;
   const Golden reference("mixtral");
-  write_safetensors(dir / "in.safetensors", {as_stored("input_ids", reference["padded.input_ids"]),
-                                             as_stored("attention_mask", reference["padded.attention_mask"]),
-                                             as_stored("position_ids", reference["padded.position_ids"])});
+  write_safetensors(dir / "in.safetensors",
+                    {as_stored("input_ids", reference["padded.input_ids"]), as_stored("attention_mask", reference["padded.attention_mask"]),
+                     as_stored("position_ids", reference["padded.position_ids"])});
   forward_file(golden_folder("mixtral"), dir / "in.safetensors", dir / "out.safetensors", "float32");
   const auto out = SafetensorsFile::open(dir / "out.safetensors");
   const auto seen = reference["padded.attention_mask"] != 0;
@@ -259,8 +258,9 @@ TEST(ForwardFile, InputThatDoesNotFitIsNamed) {
   const auto ids = torch::ones({1, 4}, torch::kInt64);
   expect_error(ErrorKind::checkpoint, {"in.safetensors", "input_ids"}, [&] { run({as_stored("ids", ids)}); });
   expect_error(ErrorKind::checkpoint, {"input_ids", "F32"}, [&] { run({as_stored("input_ids", ids.to(torch::kFloat32))}); });
-  expect_error(ErrorKind::checkpoint, {"attention_mask", "[1, 3]", "[1, 4]"},
-               [&] { run({as_stored("input_ids", ids), as_stored("attention_mask", torch::ones({1, 3}, torch::kInt64))}); });
+  expect_error(ErrorKind::checkpoint, {"attention_mask", "[1, 3]", "[1, 4]"}, [&] {
+    run({as_stored("input_ids", ids), as_stored("attention_mask", torch::ones({1, 3}, torch::kInt64))});
+  });
 }
 
 }  // namespace

@@ -14,9 +14,7 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-ModelSpec read(const std::string& family, const json& config) {
-  return find_family(family).family->read_config(config_from_json(config, "config.json"));
-}
+ModelSpec read(const std::string& family, const json& config) { return find_family(family).family->read_config(config_from_json(config, "config.json")); }
 
 json golden_config(const std::string& name) { return json::parse(read_text_file(golden_folder(name) / "config.json")); }
 
@@ -29,8 +27,7 @@ void expect_cannot_state(const std::string& family, std::initializer_list<std::s
 TEST(Families, AllOfThemStateWhatTheyWrote) {
   EXPECT_EQ(cannot_state(find_family("mixtral"), mixtral_like_spec()), std::nullopt);
   EXPECT_EQ(cannot_state(find_family("llama"), llama_like_spec()), std::nullopt);
-  for (const auto& spec : {small_spec(), mixtral_like_spec(), llama_like_spec()})
-    EXPECT_EQ(cannot_state(find_family("switchyard"), spec), std::nullopt);
+  for (const auto& spec : {small_spec(), mixtral_like_spec(), llama_like_spec()}) EXPECT_EQ(cannot_state(find_family("switchyard"), spec), std::nullopt);
 }
 
 TEST(Families, EqualGatesInOtherWordsAreStatedToo) {
@@ -77,9 +74,9 @@ TEST(Families, LlamaRefusesByNameWhatItCannotSay) {
 
 TEST(Families, WhatDoesNotActIsNoObstacle) {
   ModelSpec s = mixtral_like_spec();
-  s.d_ff = 77;                          // no dense layer uses it
+  s.d_ff = 77;  // no dense layer uses it
   s.ffn = "relu";
-  s.moe->capacity.min_capacity = 9;     // without a factor nothing is dropped
+  s.moe->capacity.min_capacity = 9;  // without a factor nothing is dropped
   s.moe->losses.push_back({"router_z", {{"weight", 0.0}}});
   EXPECT_EQ(cannot_state(find_family("mixtral"), s), std::nullopt);
 }

@@ -37,8 +37,7 @@ class Golden {
 
 // Every |found - expected| <= absolute + relative * |expected|; the worst element is reported.
 inline ::testing::AssertionResult close_to(const torch::Tensor& found, const torch::Tensor& expected, double absolute, double relative) {
-  if (found.sizes() != expected.sizes())
-    return ::testing::AssertionFailure() << "shape " << found.sizes() << ", expected " << expected.sizes();
+  if (found.sizes() != expected.sizes()) return ::testing::AssertionFailure() << "shape " << found.sizes() << ", expected " << expected.sizes();
   if (found.numel() == 0) return ::testing::AssertionSuccess();
   const auto x = found.detach().to(torch::kFloat64).flatten(), y = expected.detach().to(torch::kFloat64).flatten();
   const auto excess = ((x - y).abs() - (absolute + relative * y.abs())).nan_to_num(1e30);

@@ -9,7 +9,8 @@ namespace {
 torch::Tensor some_ids(int64_t batch, int64_t seq, int64_t vocab, uint64_t seed = 3) {
   auto ids = torch::empty({batch, seq}, torch::kInt64);
   const RandomStream random(seed, "ids");
-  for (int64_t i = 0; i < ids.numel(); ++i) ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(vocab)));
+  for (int64_t i = 0; i < ids.numel(); ++i)
+    ids.data_ptr<int64_t>()[i] = static_cast<int64_t>(random.below(static_cast<uint64_t>(i), static_cast<uint64_t>(vocab)));
   return ids;
 }
 
@@ -200,9 +201,7 @@ TEST(LanguageModel, InputThatDoesNotFitIsRefused) {
   expect_error(ErrorKind::usage, {"19", "vocab_size = 19"}, [&] { (void)model.forward(batch_of(torch::full({1, 2}, 19, torch::kInt64))); });
   expect_error(ErrorKind::usage, {"-1"}, [&] { (void)model.forward(batch_of(torch::full({1, 2}, -1, torch::kInt64))); });
   expect_error(ErrorKind::usage, {"17 tokens", "max_positions = 16"}, [&] { (void)model.forward(batch_of(some_ids(1, 17, 19))); });
-  expect_error(ErrorKind::usage, {"positions", "16"}, [&] {
-    (void)model.forward({some_ids(1, 2, 19), torch::full({1, 2}, 16, torch::kInt64), {}});
-  });
+  expect_error(ErrorKind::usage, {"positions", "16"}, [&] { (void)model.forward({some_ids(1, 2, 19), torch::full({1, 2}, 16, torch::kInt64), {}}); });
   expect_error(ErrorKind::usage, {"[batch, sequence]"}, [&] { (void)model.forward(batch_of(torch::zeros({4}, torch::kInt64))); });
 }
 

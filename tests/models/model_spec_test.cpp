@@ -157,8 +157,8 @@ TEST(ParameterCount, MixtralHasThePublishedSize) {
 TEST(ParameterCount, FlopsOfOneTokenFollowTheFormula) {
   ModelSpec s = small_spec();
   // Two layers of attention: q, o [8, 12], k, v [4, 12]; 8 keys on average; one dense SwiGLU layer, one with 2 of 4 experts.
-  const double attention = 2 * (2.0 * 12 * (8 + 8 + 4 + 4) + 4.0 * 8 * 8), dense = 2.0 * 3 * 12 * 10, router = 2.0 * 4 * 12,
-               experts = 2 * (2.0 * 3 * 12 * 6), head = 2.0 * 19 * 12;
+  const double attention = 2 * (2.0 * 12 * (8 + 8 + 4 + 4) + 4.0 * 8 * 8), dense = 2.0 * 3 * 12 * 10, router = 2.0 * 4 * 12, experts = 2 * (2.0 * 3 * 12 * 6),
+               head = 2.0 * 19 * 12;
   EXPECT_EQ(count_parameters(s).flops_per_token, attention + dense + router + experts + head);
 }
 

@@ -31,8 +31,8 @@ struct Llama final : Family {
     for (int64_t i = 0; i < s.num_layers; ++i) {
       add_attention_places(places, s, i);
       const auto mlp = fmt::format("model.layers.{}.mlp.", i);
-      add_gated_expert(places, {mlp + "gate_proj.weight", mlp + "up_proj.weight", mlp + "down_proj.weight"}, fmt::format("layers.{}.ffn", i),
-                       0, {"intermediate_size", s.d_ff}, s.d_model);
+      add_gated_expert(places, {mlp + "gate_proj.weight", mlp + "up_proj.weight", mlp + "down_proj.weight"}, fmt::format("layers.{}.ffn", i), 0,
+                       {"intermediate_size", s.d_ff}, s.d_model);
     }
     return {places};
   }
@@ -42,8 +42,6 @@ struct Llama final : Family {
 
 }  // namespace
 
-FamilyEntry family_llama() {
-  return {"llama", "arXiv:2302.13971", "dense decoder: RMSNorm, rotary positions, SwiGLU", std::make_shared<Llama>()};
-}
+FamilyEntry family_llama() { return {"llama", "arXiv:2302.13971", "dense decoder: RMSNorm, rotary positions, SwiGLU", std::make_shared<Llama>()}; }
 
 }  // namespace switchyard

@@ -36,12 +36,10 @@ struct Mixtral final : Family {
     m.d_expert = s.d_ff;
     m.num_experts = config.size("num_local_experts", 8);
     const int64_t k = config.size("num_experts_per_tok", 2);
-    if (k > m.num_experts)
-      fail(ErrorKind::config, "config.json: num_experts_per_tok = {} exceeds num_local_experts = {}", k, m.num_experts);
+    if (k > m.num_experts) fail(ErrorKind::config, "config.json: num_experts_per_tok = {} exceeds num_local_experts = {}", k, m.num_experts);
     m.gate = gate_of(k, config.number("router_jitter_noise", 0.0));
     const double weight = config.number("router_aux_loss_coef", 0.001);
-    if (weight > 0)
-      m.losses.push_back({"load_balance", ConfigNode{{"weight", weight}, {"layer_reduce", "pooled"}, {"divide_by_k", false}}});
+    if (weight > 0) m.losses.push_back({"load_balance", ConfigNode{{"weight", weight}, {"layer_reduce", "pooled"}, {"divide_by_k", false}}});
     config.refuse_other_keys();
     return s;
   }

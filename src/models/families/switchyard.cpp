@@ -33,8 +33,6 @@ struct Own final : Family {
 
 }  // namespace
 
-FamilyEntry family_switchyard() {
-  return {"switchyard", "", "any model of this library, with its whole specification", std::make_shared<Own>()};
-}
+FamilyEntry family_switchyard() { return {"switchyard", "", "any model of this library, with its whole specification", std::make_shared<Own>()}; }
 
 }  // namespace switchyard
