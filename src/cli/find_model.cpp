@@ -15,4 +15,6 @@ std::filesystem::path find_model(const std::string& word) {
   fail(ErrorKind::checkpoint, "{}: neither a model folder (no config.json) nor a run with checkpoints", word);
 }
 
+bool is_run(const std::filesystem::path& path) { return std::filesystem::is_directory(RunFolder{path}.last().parent_path()); }
+
 }  // namespace switchyard::cli

@@ -10,4 +10,7 @@ namespace switchyard::cli {
 // is no best. Throws Error{checkpoint} that says what was looked for.
 [[nodiscard]] std::filesystem::path find_model(const std::string& word);
 
+// The folder of a run.
+[[nodiscard]] bool is_run(const std::filesystem::path& path);
+
 }  // namespace switchyard::cli

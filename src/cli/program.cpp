@@ -29,7 +29,14 @@ const std::vector<VerbEntry>& verbs() {
 void declare_verbs(CLI::App& program) {
   program.option_defaults()->always_capture_default();
   program.set_version_flag("--version", "switchyard " + version(), "print the version and exit");
-  program.get_formatter()->column_width(34);
+  program.set_help_flag("-h,--help", "print this help and exit");
+  const auto formatter = program.get_formatter();
+  formatter->column_width(34);
+  formatter->label("SUBCOMMAND", "VERB");
+  formatter->label("SUBCOMMANDS", "VERB");
+  formatter->label("Subcommands", "Verbs");
+  formatter->label("REQUIRED", "(required)");
+  formatter->label("Excludes", "not with");
   for (const VerbEntry& entry : verbs()) {
     CLI::App* verb = program.add_subcommand(entry.name, entry.summary);
     entry.add(*verb);
@@ -95,9 +102,7 @@ int run_verb(CLI::App& program, int argc, char** argv) {
     flush_result();
     return kDone;
   } catch (const CLI::CallForHelp&) {
-    write_result(deepest(program).help());
-  } catch (const CLI::CallForAllHelp&) {
-    write_result(deepest(program).help("", CLI::AppFormatMode::All));
+    write_result(program.help());  // of the verb that was named
   } catch (const CLI::CallForVersion& e) {
     print_result("{}\n", e.what());
   } catch (const CLI::ParseError& e) {

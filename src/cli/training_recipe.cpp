@@ -11,8 +11,9 @@ void fill_in_corpus(Recipe& recipe) {
   if (recipe.data.path.empty()) recipe.data.path = embedded_corpus().string();
 }
 
-Recipe training_recipe(const std::string& word, std::span<const std::string> overrides) {
-  Recipe recipe = load_recipe(find_recipe(word), overrides);
+Recipe training_recipe(const std::string& word, const std::filesystem::path& init, std::span<const std::string> overrides) {
+  const auto path = find_recipe(word);
+  Recipe recipe = init.empty() ? load_recipe(path, overrides) : load_recipe_for(path, init, overrides);
   fill_in_corpus(recipe);
   return recipe;
 }

@@ -9,8 +9,9 @@
 
 namespace switchyard::cli {
 
-// load_recipe(find_recipe(word)), with the corpus that comes with the program where the recipe names no text.
-[[nodiscard]] Recipe training_recipe(const std::string& word, std::span<const std::string> overrides);
+// The recipe that `word` names, with the corpus that comes with the program where it names no text. With `init`, a model
+// folder, its model and tokenizer are the base and keys that the recipe states win.
+[[nodiscard]] Recipe training_recipe(const std::string& word, const std::filesystem::path& init, std::span<const std::string> overrides);
 
 // The text that comes with the program.
 [[nodiscard]] std::filesystem::path embedded_corpus();

@@ -55,10 +55,16 @@ VerbEntry verb_eval() {
   return {"eval", 30, "Measure a model on text: loss, perplexity, bits per byte", [](CLI::App& verb) {
             auto args = std::make_shared<EvalArguments>();
             verb.add_option("model", args->model, "model folder, or a run (its best checkpoint)")->required()->type_name("MODEL-DIR");
-            verb.add_option("--data", args->data, "text file, folder or JSONL; default: the text of the run, else the corpus that comes with the program")->type_name("PATH");
-            verb.add_option("--split", args->split, "which part of it; default: validation, or all of a text given with --data")->type_name("validation|all");
-            verb.add_option("--seq-len", args->seq_len, "tokens per window; 0 = as in training, else at most 1024")->type_name("N")->check(CLI::NonNegativeNumber.description(""));
-            verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")->type_name("N")->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--data", args->data, "text file, folder or JSONL; default: the text of the run, else the corpus that comes with the program")
+                ->type_name("PATH");
+            verb.add_option("--split", args->split, "which part of it; default: validation, or all of a text given with --data")
+                ->type_name("validation|all");
+            verb.add_option("--seq-len", args->seq_len, "tokens per window; 0 = as in training, else at most 1024")
+                ->type_name("N")
+                ->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")
+                ->type_name("N")
+                ->check(CLI::NonNegativeNumber.description(""));
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "machine-readable output");

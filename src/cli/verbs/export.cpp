@@ -1,4 +1,5 @@
 // switchyard export: write a model in the layout of a published family
+#include "cli/find_model.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "switchyard/checkpoint.h"
@@ -36,7 +37,7 @@ void export_model(ExportOptions opt) {
   opt.save.max_shard_bytes = parse_size(opt.max_shard_size);
   if (std::filesystem::exists(opt.out) && !std::filesystem::is_empty(opt.out))
     fail(ErrorKind::usage, "{} exists and is not empty; export writes to a new folder", opt.out);
-  save_checkpoint(load_checkpoint(opt.model), opt.out, opt.save);
+  save_checkpoint(load_checkpoint(find_model(opt.model)), opt.out, opt.save);
   print_result("{}\n", opt.out);
 }
 

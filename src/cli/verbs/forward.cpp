@@ -20,8 +20,12 @@ VerbEntry verb_forward() {
   return {"forward", 95, "Run a model once on given tokens and write every intermediate tensor", [](CLI::App& verb) {
             auto args = std::make_shared<ForwardArguments>();
             verb.add_option("--model", args->model, "model folder")->required()->type_name("MODEL-DIR");
-            verb.add_option("--input", args->input, "safetensors file with input_ids, and optionally attention_mask and position_ids: int64 [B, S]")->required()->type_name("FILE");
-            verb.add_option("--output", args->output, "safetensors file to write: logits, hidden_states.{i}, moe.{i}.router_logits, ...")->required()->type_name("FILE");
+            verb.add_option("--input", args->input, "safetensors file with input_ids, and optionally attention_mask and position_ids: int64 [B, S]")
+                ->required()
+                ->type_name("FILE");
+            verb.add_option("--output", args->output, "safetensors file to write: logits, hidden_states.{i}, moe.{i}.router_logits, ...")
+                ->required()
+                ->type_name("FILE");
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.footer("Examples:\n  switchyard forward --model mixtral/ --input in.safetensors --output out.safetensors\n"

@@ -1,5 +1,6 @@
 // switchyard inspect: what is in a checkpoint, without loading it
 #include "cli/checkpoint_summary.h"
+#include "cli/find_model.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "io/safetensors.h"
@@ -44,12 +45,12 @@ nlohmann::ordered_json summary_json(const CheckpointSummary& s, bool tensors) {
 VerbEntry verb_inspect() {
   return {"inspect", 80, "Show what a checkpoint holds, without loading it", [](CLI::App& verb) {
             auto opt = std::make_shared<InspectOptions>();
-            verb.add_option("checkpoint", opt->checkpoint, "model folder or .safetensors file")->required()->type_name("PATH");
+            verb.add_option("checkpoint", opt->checkpoint, "model folder, run (its best checkpoint) or .safetensors file")->required()->type_name("PATH");
             verb.add_flag("--tensors", opt->tensors, "one line per tensor");
             verb.add_flag("--json", opt->json, "machine-readable output");
             verb.footer("Examples:\n  switchyard inspect runs/demo/last\n  switchyard inspect model.safetensors --tensors --json");
             verb.callback([opt] {
-              const auto summary = summarise_checkpoint(opt->checkpoint);
+              const auto summary = summarise_checkpoint(is_run(opt->checkpoint) ? find_model(opt->checkpoint) : std::filesystem::path(opt->checkpoint));
               opt->json ? print_json(summary_json(summary, opt->tensors)) : print_summary(summary, opt->tensors);
             });
           }};

@@ -1,4 +1,5 @@
 // switchyard params: how large a model is, without building it
+#include "cli/find_model.h"
 #include "cli/find_recipe.h"
 #include "cli/output.h"
 #include "cli/verb.h"
@@ -20,7 +21,7 @@ struct ParamsOptions {
 ModelSpec spec_of(const ParamsOptions& opt) {
   if (!is_model_dir(opt.model)) return resolved_model(load_recipe(find_recipe(opt.model), opt.set));
   if (!opt.set.empty()) fail(ErrorKind::usage, "--set changes a recipe; {} is a model", opt.model);
-  return load_spec(opt.model);
+  return load_spec(find_model(opt.model));
 }
 
 void print_parts(const ParameterCount& count) {
@@ -44,7 +45,9 @@ nlohmann::ordered_json parts_json(const ParameterCount& count) {
 VerbEntry verb_params() {
   return {"params", 50, "Count the parameters of a model by part: total, active per token, FLOPs per token", [](CLI::App& verb) {
             auto opt = std::make_shared<ParamsOptions>();
-            verb.add_option("model", opt->model, "recipe file, name of a recipe (`switchyard list recipes`), or model folder")->required()->type_name("RECIPE|MODEL-DIR");
+            verb.add_option("model", opt->model, "recipe file, name of a recipe (`switchyard list recipes`), or model folder")
+                ->required()
+                ->type_name("RECIPE|MODEL-DIR");
             verb.add_option("--set", opt->set, "override a key of the recipe; may be given again")->type_name("KEY=VALUE")->allow_extra_args(false);
             verb.add_flag("--json", opt->json, "machine-readable output");
             verb.footer("Examples:\n  switchyard params mixtral-8x7b\n  switchyard params my.toml --set model.moe.num_experts=64 --json");

@@ -44,8 +44,10 @@ VerbEntry verb_tokenize() {
   return {"tokenize", 100, "Turn text into token ids, or back, one JSON object per line", [](CLI::App& verb) {
             auto opt = std::make_shared<TokenizeOptions>();
             verb.add_option("--tokenizer", opt->tokenizer, "tokenizer.json, or a folder that has one")->required()->type_name("PATH");
-            verb.add_option("--input", opt->input, "lines {\"text\": ...}, or {\"ids\": [...]} with --decode; - is standard input")->type_name("FILE");
-            verb.add_option("--output", opt->output, "lines {\"ids\": [...]}, or {\"text\": ...} with --decode; - is standard output")->type_name("FILE");
+            verb.add_option("--input", opt->input, "lines {\"text\": ...}, or {\"ids\": [...]} with --decode; - is standard input")
+                ->type_name("FILE");
+            verb.add_option("--output", opt->output, "lines {\"ids\": [...]}, or {\"text\": ...} with --decode; - is standard output")
+                ->type_name("FILE");
             verb.add_flag("--decode", opt->decode, "from ids to text");
             verb.add_flag("--no-special", opt->no_special, "without the beginning and end tokens that the tokenizer's template adds");
             verb.add_flag("--keep-special", opt->keep_special, "with --decode: spell special tokens out");

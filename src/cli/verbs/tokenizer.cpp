@@ -37,8 +37,11 @@ VerbEntry verb_tokenizer() {
                         "  switchyard tokenizer train --help");
             auto opt = std::make_shared<TokenizerTrainOptions>();
             CLI::App* train = verb.add_subcommand("train", "Learn merges from the training split of a corpus");
-            train->add_option("--data", opt->data, "text file, folder or JSONL; default: the corpus that comes with the program")->type_name("PATH");
-            train->add_option("--vocab-size", opt->vocab_size, "tokens: 256 bytes, an end-of-document token, and merges")->type_name("N")->check(CLI::Range(int64_t{257}, int64_t{1} << 24).description(""));
+            train->add_option("--data", opt->data, "text file, folder or JSONL; default: the corpus that comes with the program")
+                ->type_name("PATH");
+            train->add_option("--vocab-size", opt->vocab_size, "tokens: 256 bytes, an end-of-document token, and merges")
+                ->type_name("N")
+                ->check(CLI::Range(int64_t{257}, int64_t{1} << 24).description(""));
             train->add_option("--output", opt->output, "tokenizer.json to write")->type_name("FILE");
             train->footer("Examples:\n  switchyard tokenizer train --data books/ --vocab-size 4096 --output tokenizer.json\n"
                           "  switchyard tokenizer train --vocab-size 1024");

@@ -27,11 +27,11 @@ struct TrainArguments {
   bool resume = false, dry_run = false, json = false, quiet = false;
 };
 
-Recipe read_recipe(TrainArguments& args) {
+Recipe read_recipe(TrainArguments& args, const std::filesystem::path& init) {
   if (args.threads > 0) args.set.push_back("train.threads=" + std::to_string(args.threads));
   if (args.recipe.empty() && !(args.resume && !args.out.empty()))
     fail(ErrorKind::usage, "no recipe given; expected a file, or the name of one of `switchyard list recipes`");
-  Recipe recipe = args.recipe.empty() ? recipe_of_run(args.out, args.set) : training_recipe(args.recipe, args.set);
+  Recipe recipe = args.recipe.empty() ? recipe_of_run(args.out, args.set) : training_recipe(args.recipe, init, args.set);
   fill_in_corpus(recipe);
   if (recipe.train.threads > 0) at::set_num_threads(static_cast<int>(recipe.train.threads));
   return recipe;
@@ -92,12 +92,13 @@ void print_train_result(const TrainResult& result, const RunFolder& run, const T
 }
 
 void run_train(TrainArguments args) {
-  Recipe recipe = read_recipe(args);
+  const std::filesystem::path init = args.init.empty() ? "" : find_model(args.init);
+  const Recipe recipe = read_recipe(args, init);
   if (args.dry_run) return print_dry_run(recipe, args.json);
   const RunFolder run{args.out.empty() ? "runs/" + recipe.name : args.out};
   const InterruptScope interrupts;
-  TrainRun how{.folder = run.path, .resume = args.resume, .from = {}, .command = command_line(), .stop = interrupt_requested};
-  if (!args.init.empty()) how.from = load_checkpoint(find_model(args.init));
+  TrainRun how{.folder = run.path, .resume = args.resume, .command = command_line(), .stop = interrupt_requested};
+  if (!init.empty()) how.from = load_checkpoint(init);
   if (!args.quiet) announce(recipe, run.path.string());
   TrainResult result;
   {
@@ -119,13 +120,16 @@ void run_train(TrainArguments args) {
 VerbEntry verb_train() {
   return {"train", 10, "Train a model by a recipe", [](CLI::App& verb) {
             auto args = std::make_shared<TrainArguments>();
-            verb.add_option("recipe", args->recipe, "recipe file, or name of a recipe (`switchyard list recipes`); with --resume and --out it may be left out")->type_name("RECIPE");
+            verb.add_option("recipe", args->recipe, "recipe file, or name of a recipe (`switchyard list recipes`); --resume --out DIR may do without")
+                ->type_name("RECIPE");
             verb.add_option("--out", args->out, "folder of the run; default: runs/NAME-OF-THE-RECIPE")->type_name("DIR");
             verb.add_flag("--resume", args->resume, "go on with the run in that folder; from the beginning when there is none");
             verb.add_option("--init", args->init, "start from the weights and the tokenizer of this model")->type_name("MODEL-DIR");
             verb.add_flag("--dry-run", args->dry_run, "print the memory, time and disk it will need, and train nothing");
             verb.add_option("--set", args->set, "override a key of the recipe; may be given again")->type_name("KEY=VALUE")->allow_extra_args(false);
-            verb.add_option("--threads", args->threads, "threads that compute; 0 = what the recipe says, else OMP_NUM_THREADS, else all cores")->type_name("N")->check(CLI::Range(0, 4096).description(""));
+            verb.add_option("--threads", args->threads, "threads that compute; 0 = what the recipe says, else OMP_NUM_THREADS, else all cores")
+                ->type_name("N")
+                ->check(CLI::Range(0, 4096).description(""));
             verb.add_flag("--json", args->json, "the result as JSON");
             verb.add_flag("--quiet", args->quiet, "no progress");
             verb.footer("Examples:\n  switchyard train demo/moe --out runs/demo\n"
