@@ -101,7 +101,7 @@ struct Losses : TrainObserver {
 // What makes a recipe quick: little text, three steps. A published model keeps its structure and gets small sizes.
 std::vector<std::string> quick(const System& system, const fs::path& text) {
   std::vector<std::string> out = {"data.path=\"" + text.string() + "\"", "tokenizer.kind=byte", "train.steps=3", "train.batch_size=2",
-                                  "train.log_every=1", "train.eval_every=0", "train.checkpoint_every=0", "train.threads=2"};
+                                  "train.log_every=1", "train.eval_every=0", "train.checkpoint_every=0", "train.threads=1"};
   if (system.kind != "model") return out;
   for (const char* size : {"model.d_model=32", "model.num_layers=2", "model.num_heads=4", "model.num_kv_heads=2", "model.d_ff=16",
                            "model.max_positions=64", "train.seq_len=64"})
