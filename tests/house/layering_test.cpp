@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <regex>
+
 namespace switchyard::house {
 namespace {
 
@@ -36,6 +38,16 @@ TEST(House, EveryPackageHasItsReason) {
   const std::string& page = repository().at("docs/dependencies.md");
   std::istringstream packages(repository().at("tools/packages.txt"));
   for (std::string name; std::getline(packages, name);) EXPECT_NE(page.find("`" + name + "`"), std::string::npos) << name << " is not in docs/dependencies.md";
+}
+
+// A comment that sends the reader to a page sends them somewhere.
+TEST(House, PagesThatSourcesNameExist) {
+  const std::regex page(R"(docs/[A-Za-z0-9_-]+\.md)");
+  for (const auto& [path, text] : repository()) {
+    if (!is_source(path) || !(starts_with(path, kSource) || starts_with(path, kPublic))) continue;
+    for (std::sregex_iterator i(text.begin(), text.end(), page), end; i != end; ++i)
+      EXPECT_TRUE(repository().count(i->str())) << path << " names " << i->str();
+  }
 }
 
 TEST(House, TheTreeIsReallyRead) {
