@@ -11,7 +11,7 @@ namespace switchyard {
 
 void keep_freed_memory() {
 #if defined(__GLIBC__)
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest that glibc accepts
+  mallopt(M_MMAP_MAX, 0);  // no block is too large to be kept
   mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
 }
