@@ -44,7 +44,7 @@ struct EventMetrics {
   double seconds = 0;
 };
 
-// Lines of metrics.jsonl (docs/run-folder.md).
+// Lines of metrics.jsonl.
 [[nodiscard]] nlohmann::ordered_json to_json(const StepMetrics& metrics);
 [[nodiscard]] nlohmann::ordered_json to_json(const EvalMetrics& metrics);
 [[nodiscard]] nlohmann::ordered_json to_json(const EventMetrics& metrics);

@@ -25,11 +25,15 @@ using Json = nlohmann::ordered_json;
 
 constexpr int64_t kStateVersion = 1;
 
-Recipe recipe_of_state(const Json& state, const fs::path& checkpoint, std::span<const std::string> overrides) {
-  if (!state.contains("recipe") || state.value("version", int64_t{0}) != kStateVersion)
+fs::path state_file(const RunFolder& folder) { return folder.last() / "training_state.json"; }
+
+Recipe recipe_of_state(const ConfigNode& state, const fs::path& checkpoint, std::span<const std::string> overrides) {
+  const ConfigNode *version = state.find("version"), *recipe = state.find("recipe");
+  const auto* number = version ? std::get_if<int64_t>(&version->value) : nullptr;
+  if (!number || *number != kStateVersion || !recipe)
     fail(ErrorKind::checkpoint, "{}: its training state is of version {}, expected {} with a recipe; only checkpoints of `train` can go on",
-         checkpoint.string(), state.contains("version") ? state["version"].dump() : "none", kStateVersion);
-  return recipe_from(config_from_json(state["recipe"], (checkpoint / "recipe").string()), overrides);
+         checkpoint.string(), number ? std::to_string(*number) : "none", kStateVersion);
+  return recipe_from(*recipe, overrides);
 }
 
 // A run from opening to its last line.
@@ -42,6 +46,7 @@ class Run {
   void open_resumed();
   void open_new();
   void make_trainer();
+  void describe();
   void write_info(const Json& final);
   [[nodiscard]] bool stop_requested() const { return run_.stop && run_.stop(); }
   [[nodiscard]] bool due(int64_t every) const;
@@ -67,6 +72,7 @@ class Run {
   std::unique_ptr<Trainer> trainer_;
   std::unique_ptr<MetricsFile> metrics_;
   Json info_;
+  std::optional<EvalMetrics> last_full_;  // the last evaluation of all validation text
   int64_t evaluated_step_ = 0, saved_step_ = -1, best_step_ = 0;
   double best_loss_ = std::numeric_limits<double>::infinity();
 };
@@ -79,14 +85,20 @@ Run::Run(const Recipe& recipe, const TrainRun& run, TrainObserver& observer)
   if (recipe_.train.threads > 0) at::set_num_threads(static_cast<int>(recipe_.train.threads));
   fs::create_directories(folder_.path);
   resumed_ = run_.resume && folder_.has_checkpoint();
-  if (resumed_) open_resumed();
-  else open_new();
-  make_trainer();
+  try {
+    if (resumed_) open_resumed();
+    else open_new();
+    make_trainer();
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::checkpoint, "{}: {}", state_file(folder_).string(), error.what());
+  }
+  describe();
 }
 
 void Run::open_resumed() {
   loaded_ = load_checkpoint(folder_.last(), /*with_training_state=*/true);
-  check_resumable(recipe_of_state(loaded_.training_state, folder_.last(), {}), recipe_);
+  const ConfigNode state = config_from_json(loaded_.training_state, state_file(folder_).string());
+  check_resumable(recipe_of_state(state, folder_.last(), {}), recipe_);
   data_ = open_train_data(recipe_, loaded_.tokenizer, folder_.tokens(), observer_);
   if (const uint64_t text = loaded_.training_state.at("text").get<uint64_t>(); text != data_.tokens->fingerprint())
     fail(ErrorKind::config, "{} has changed since the run in {} began: fingerprint {:016x}, then {:016x}", recipe_.data.path,
@@ -124,10 +136,13 @@ void Run::make_trainer() {
     copy_weights(*loaded_.model, *model_, "the model to start from");
   }
   loaded_ = {};
+}
+
+void Run::describe() {
   metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), trainer_->steps_done());
   write_file_atomic(folder_.recipe(), show_recipe(recipe_));
   info_ = describe_run(recipe_, model_->spec(), run_.command);
-  info_["dataset"] = describe(data_, recipe_);
+  info_["dataset"] = switchyard::describe(data_, recipe_);
   write_info(Json::object());
 }
 
@@ -166,7 +181,9 @@ std::optional<EvalMetrics> Run::evaluate_now(int64_t max_tokens) {
                                 .compute = parse_compute_type(t.compute)},
                                run_.stop);
   if (!result) return std::nullopt;
-  return EvalMetrics{trainer_->steps_done(), *result, trainer_->seconds()};
+  const EvalMetrics metrics{trainer_->steps_done(), *result, trainer_->seconds()};
+  if (max_tokens == 0) last_full_ = metrics;
+  return metrics;
 }
 
 void Run::evaluate_and_keep_best() {
@@ -218,7 +235,7 @@ TrainResult Run::interrupted() {
 
 TrainResult Run::finish() {
   TrainResult out = result(TrainStatus::finished);
-  const auto final = evaluate_now(0);
+  const auto final = last_full_ && last_full_->step == out.step ? last_full_ : evaluate_now(0);
   if (!final && stop_requested()) return interrupted();
   Json figures = {{"step", out.step}, {"tokens", trainer_->tokens()}, {"seconds", trainer_->seconds()},
                   {"tokens_per_s", static_cast<double>(trainer_->tokens()) / trainer_->seconds()}};
@@ -259,7 +276,8 @@ TrainResult train(const Recipe& recipe, const TrainRun& run, TrainObserver& obse
 Recipe recipe_of_run(const fs::path& folder, std::span<const std::string> overrides) {
   const RunFolder run{folder};
   if (!run.has_checkpoint()) fail(ErrorKind::usage, "{}: no run to go on with (no checkpoints/last)", folder.string());
-  return recipe_of_state(load_checkpoint(run.last(), /*with_training_state=*/true).training_state, run.last(), overrides);
+  const fs::path file = state_file(run);
+  return recipe_of_state(parse_json(read_text_file(file), file.string()), run.last(), overrides);
 }
 
 }  // namespace switchyard
