@@ -93,7 +93,8 @@ void write_zsh(std::string& out, const CompletedVerb& verb, const std::string& f
   out += function + "() {\n  local context state line\n  _arguments -C";
   for (const auto& option : verb.options)
     for (const auto& name : dashed(option)) {
-      std::string spec = (option.takes_value ? "*" : "") + name + "[" + zsh_escaped(option.help) + "]";
+      const bool joins = option.takes_value && name.compare(0, 2, "--") == 0;  // --name=value as well as --name value
+      std::string spec = (option.takes_value ? "*" : "") + name + (joins ? "=" : "") + "[" + zsh_escaped(option.help) + "]";
       if (option.takes_value) spec += ":value:" + zsh_action(option.value);
       out += " \\\n    " + shell_quoted(spec);
     }

@@ -27,11 +27,20 @@ std::string clipped(const std::string& text, size_t columns) {
   return text;
 }
 
+// "2:10", "1:02:10"; "?" for a number that is not finite.
+std::string clock_text(double seconds) {
+  if (!std::isfinite(seconds)) return "?";
+  const auto whole = static_cast<long long>(seconds + 0.5);
+  return whole < 3600 ? fmt::format("{}:{:02}", whole / 60, whole % 60) : fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
 }  // namespace
 
 std::string progress_text(const StepMetrics& m, double seconds_left) {
-  std::string text = fmt::format("step {}/{}  loss {:.3f}  {} tokens/s", m.step, m.steps, m.loss, format_count(std::round(m.tokens_per_s)));
-  text += m.step >= m.steps ? "" : "  " + format_seconds(seconds_left) + " left";
+  const double rate = m.tokens_per_s;
+  std::string text = fmt::format("{}/{}  loss {:.3f}  {} tokens/s", m.step, m.steps, m.loss,
+                                 rate < 10000 ? fmt::format("{:.0f}", rate) : fmt::format("{:.1f}k", rate / 1000));
+  if (m.step < m.steps) text += "  ETA " + clock_text(seconds_left);
   if (m.layers.empty()) return text;
   double ratio = 0, dropped = 0;
   int64_t counted = 0;
@@ -42,7 +51,7 @@ std::string progress_text(const StepMetrics& m, double seconds_left) {
     ++counted;
   }
   if (counted > 0) text += fmt::format("  load {:.1f}x floor", ratio / static_cast<double>(counted));
-  return text + fmt::format("  dropped {:.1f} %", 100 * dropped);
+  return text + fmt::format("  dropped {:.1f}%", 100 * dropped);
 }
 
 TrainProgress::TrainProgress(bool quiet, int64_t log_every)
@@ -66,11 +75,11 @@ void TrainProgress::draw(double share, const std::string& text) {
   if (!redraw_ || (drawn_ && now - last_draw_ < kRedrawEvery)) return;
   last_draw_ = now;
   const auto width = static_cast<size_t>(std::max(20, stderr_width() - 1));
-  const size_t bar_width = std::clamp<size_t>(width > text.size() + 8 ? width - text.size() - 8 : 0, 0, 24);
-  std::string front = fmt::format("{:3.0f}% ", 100 * share);
-  if (bar_width >= 6) front = (colour_ ? "\x1b[36m" : "") + bar(share, bar_width) + (colour_ ? "\x1b[0m " : " ") + front;
-  const size_t used = 5 + (bar_width >= 6 ? bar_width + 1 : 0);
-  const std::string out = "\r" + front + clipped(text, width - std::min(width, used)) + "\x1b[K";
+  const size_t room = width > text.size() ? width - text.size() : 0;  // for "████░░░░  42% "
+  std::string front;
+  if (room >= 5) front = fmt::format("{:3.0f}% ", 100 * share);
+  if (room >= 12) front = (colour_ ? "\x1b[36m" : "") + bar(share, std::min<size_t>(24, room - 6)) + (colour_ ? "\x1b[0m " : " ") + front;
+  const std::string out = "\r" + front + clipped(text, width) + "\x1b[K";
   std::fputs(out.c_str(), stderr);
   std::fflush(stderr);
   drawn_ = true;
@@ -94,7 +103,7 @@ void TrainProgress::on_step(const StepMetrics& metrics) {
   if (redraw_)
     draw(static_cast<double>(metrics.step) / static_cast<double>(std::max<int64_t>(1, metrics.steps)), progress_text(metrics, left));
   else if (metrics.step == 1 || metrics.step % log_every_ == 0 || metrics.step == metrics.steps)
-    line(progress_text(metrics, left));
+    line("step " + progress_text(metrics, left));
 }
 
 void TrainProgress::on_eval(const EvalMetrics& metrics) {

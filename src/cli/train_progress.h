@@ -8,8 +8,9 @@
 
 namespace switchyard::cli {
 
-// "step 120/1000  loss 2.314  31.2 k tokens/s  2 min 10 s left  load 1.8x floor  dropped 0.0 %". The load is the mean over
-// the MoE layers of load CV over its multinomial floor (1 = as even as chance allows); dense models have neither.
+// "120/1000  loss 2.314  31.2k tokens/s  ETA 2:10  load 1.8x floor  dropped 0.0%": short enough for 80 columns. The load is
+// the mean over the MoE layers of load CV over its multinomial floor (1 = as even as chance allows); dense models have
+// neither load nor drops.
 [[nodiscard]] std::string progress_text(const StepMetrics& metrics, double seconds_left);
 
 class TrainProgress final : public TrainObserver {

@@ -58,7 +58,7 @@ TEST_F(TrainVerb, TrainsAndSaysWhereThingsAre) {
   const Finished r = call("train tiny.toml --threads 1");
   ASSERT_EQ(r.code, 0) << r.err;
   SW_EXPECT_HAS(r.err, "step 12/12  loss ");
-  SW_EXPECT_HAS(r.err, "x floor  dropped 0.0 %");
+  SW_EXPECT_HAS(r.err, "x floor  dropped 0.0%");
   EXPECT_EQ(r.err.find('\r'), std::string::npos) << "plain lines when nobody watches";
   for (const char* file : {"checkpoints/best", "checkpoints/last", "metrics.jsonl", "sample.txt", "report.html"}) {
     SW_EXPECT_HAS(r.out, std::string("runs/tiny/") + file);
