@@ -40,11 +40,11 @@ struct EvalMetrics {
 
 struct EventMetrics {
   int64_t step = 0;
-  std::string what;  // resume | best | checkpoint | interrupted | finished
+  std::string what;  // resume | best | interrupted | finished
   double seconds = 0;
 };
 
-// Lines of metrics.jsonl.
+// Lines of metrics.jsonl (docs/run-folder.md).
 [[nodiscard]] nlohmann::ordered_json to_json(const StepMetrics& metrics);
 [[nodiscard]] nlohmann::ordered_json to_json(const EvalMetrics& metrics);
 [[nodiscard]] nlohmann::ordered_json to_json(const EventMetrics& metrics);
