@@ -89,6 +89,8 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
       out.prefill_seconds = seconds_since(start);
       start = Clock::now();
     }
+    // Embeddings are often padded to a round size: rows behind the tokenizer's vocabulary stand for no text.
+    if (tokenizer) logits.resize(std::min(logits.size(), static_cast<size_t>(tokenizer->vocab_size())));
     const int32_t id = sample_token(logits, seen, options.sampling, random.uniform(static_cast<uint64_t>(i)));
     out.ids.push_back(id);
     const bool ends = !options.ignore_eos && eos && id == *eos;

@@ -46,6 +46,16 @@ std::vector<int32_t> golden_ids(const std::string& name) {
   return {wide.begin(), wide.end()};
 }
 
+TEST(Generate, NeverDrawsARowBehindTheVocabularyOfTheTokenizer) {
+  auto spec = small_spec();
+  spec.vocab_size = 400;
+  LanguageModel model(spec, 3);
+  const auto tokenizer = make_byte_tokenizer();  // 257 tokens
+  auto options = greedy(30);
+  options.sampling.temperature = 50;  // nearly uniform: 36 % of the rows stand for no text
+  for (const int32_t id : generate(model, tokenizer.get(), std::vector<int32_t>{7, 1}, options).ids) EXPECT_LT(id, 257);
+}
+
 // Oracle: the whole sequence again for every token, without a cache.
 TEST(Generate, GreedyEqualsArgmaxOfTheFullForward) {
   LanguageModel model(small_spec(), 3);
