@@ -1,7 +1,9 @@
 #include "base/memory.h"
 #include "cli/program.h"
+#include "cli/threads.h"
 
 int main(int argc, char** argv) {
+  switchyard::cli::wait_for_threads_briefly(argv);
   switchyard::keep_freed_memory();
   return switchyard::cli::run_program(argc, argv);
 }

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 #include <sched.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <thread>
@@ -14,6 +15,12 @@ int cores_in_affinity_mask() {
   CPU_ZERO(&mask);
   if (::sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));  // more CPUs than a cpu_set_t has room for
+}
+
+void wait_for_threads_briefly(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
+  ::setenv("GOMP_SPINCOUNT", "20000", 1);
+  ::execv("/proc/self/exe", argv);  // returns only where there is no /proc: then the default has to do
 }
 
 void use_all_cores() {

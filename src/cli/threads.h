@@ -12,6 +12,11 @@ namespace switchyard::cli {
 
 [[nodiscard]] int cores_in_affinity_mask();
 
+// OpenMP threads wait for each other by spinning, for milliseconds by default: on a machine with other work that halves the
+// speed of training. libgomp reads the length of the spin when it is loaded, so the program starts itself again with a short
+// one, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY say what is wanted. Measured on two busy cores: 24.8 s to 11.7 s.
+void wait_for_threads_briefly(char** argv);
+
 // OMP_NUM_THREADS if it is set to a positive number, else every core that this process may run on.
 void use_all_cores();
 
