@@ -23,7 +23,7 @@ void read_config_scalars(const fs::path& file, CheckpointSummary& out) {
 CheckpointSummary summarise_checkpoint(const fs::path& path) {
   CheckpointSummary out;
   out.path = path;
-  if (!fs::exists(path)) fail(ErrorKind::io, "{}: no such file or folder", path.string());
+  if (!fs::exists(path)) fail(ErrorKind::checkpoint, "{}: no such file or folder", path.string());
   const auto set = SafetensorsSet::open(path);
   for (const TensorEntry* entry : set.entries()) {
     const auto bytes = static_cast<int64_t>(entry->bytes.size());

@@ -30,7 +30,7 @@ struct CheckpointSummary {
   std::map<std::string, int64_t> values_by_dtype;
 };
 
-// `path`: a folder or a .safetensors file. Throws Error{checkpoint} for damaged headers, Error{io} when there is nothing.
+// `path`: a folder or a .safetensors file. Throws Error{checkpoint} for damaged headers, or when there is nothing.
 [[nodiscard]] CheckpointSummary summarise_checkpoint(const std::filesystem::path& path);
 
 }  // namespace switchyard::cli

@@ -10,6 +10,7 @@
 namespace switchyard::cli {
 namespace {
 
+constexpr size_t kTextColumns = 84;  // a long progress_text; windows that are wider have room for a bar
 constexpr auto kRedrawEvery = std::chrono::milliseconds(100);
 
 std::string bar(double share, size_t width) {
@@ -72,13 +73,12 @@ void TrainProgress::line(const std::string& text) {
 
 void TrainProgress::draw(double share, const std::string& text) {
   const auto now = Clock::now();
-  if (!redraw_ || (drawn_ && now - last_draw_ < kRedrawEvery)) return;
+  if (!redraw_ || (drawn_ && share < 1 && now - last_draw_ < kRedrawEvery)) return;
   last_draw_ = now;
   const auto width = static_cast<size_t>(std::max(20, stderr_width() - 1));
-  const size_t room = width > text.size() ? width - text.size() : 0;  // for "████░░░░  42% "
+  const size_t room = width > kTextColumns ? width - kTextColumns : 0;  // for "████░░░░  42% "
   std::string front;
-  if (room >= 5) front = fmt::format("{:3.0f}% ", 100 * share);
-  if (room >= 12) front = (colour_ ? "\x1b[36m" : "") + bar(share, std::min<size_t>(24, room - 6)) + (colour_ ? "\x1b[0m " : " ") + front;
+  if (room >= 12) front = fmt::format("{}{}{} {:3.0f}% ", colour_ ? "\x1b[36m" : "", bar(share, std::min<size_t>(24, room - 6)), colour_ ? "\x1b[0m" : "", 100 * share);
   const std::string out = "\r" + front + clipped(text, width) + "\x1b[K";
   std::fputs(out.c_str(), stderr);
   std::fflush(stderr);
@@ -93,13 +93,15 @@ void TrainProgress::on_prepare(const std::string& what, int64_t done, int64_t to
 }
 
 void TrainProgress::on_step(const StepMetrics& metrics) {
-  // Weighs the last ten steps or so; the first step warms up and does not count.
-  if (last_seconds_ >= 0) {
-    const double took = metrics.seconds - last_seconds_;
-    seconds_per_step_ = seconds_per_step_ == 0 ? took : 0.9 * seconds_per_step_ + 0.1 * took;
+  const auto now = Clock::now();
+  if (first_step_ == 0) {
+    first_step_ = metrics.step;
+    first_done_ = now;
   }
-  last_seconds_ = metrics.seconds;
-  const double left = seconds_per_step_ > 0 ? seconds_per_step_ * static_cast<double>(metrics.steps - metrics.step) : NAN;
+  // By the clock on the wall, so that evaluations and checkpoints count.
+  const double steps_seen = static_cast<double>(metrics.step - first_step_);
+  const double took = std::chrono::duration<double>(now - first_done_).count();
+  const double left = steps_seen > 0 ? took / steps_seen * static_cast<double>(metrics.steps - metrics.step) : NAN;
   if (redraw_)
     draw(static_cast<double>(metrics.step) / static_cast<double>(std::max<int64_t>(1, metrics.steps)), progress_text(metrics, left));
   else if (metrics.step == 1 || metrics.step % log_every_ == 0 || metrics.step == metrics.steps)

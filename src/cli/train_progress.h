@@ -33,8 +33,8 @@ class TrainProgress final : public TrainObserver {
 
   bool quiet_, redraw_, colour_, drawn_ = false;
   int64_t log_every_;
-  double seconds_per_step_ = 0;  // moving average
-  double last_seconds_ = -1;
+  int64_t first_step_ = 0;  // the first one that was seen, which warms up; 0 = none yet
+  Clock::time_point first_done_{};
   std::string preparing_;
   Clock::time_point last_draw_{};
 };

@@ -98,6 +98,19 @@ TEST_F(TrainVerb, InitGoesOnFromTheWeightsOfAnotherModel) {
   EXPECT_LT(first_loss("--out b --init a"), fresh - 0.1);
 }
 
+// `script` gives the program a terminal.
+TEST_F(TrainVerb, WritesOverItsLineOnATerminal) {
+  if (std::system("command -v script > /dev/null") != 0) GTEST_SKIP() << "no program `script` here";
+  const std::string train = " train tiny.toml --set train.eval_every=0 --out ";
+  const std::string inside = "script -qec \"stty cols 120; TERM=xterm %" + train;
+  const Finished colour = call("", inside + "a\" /dev/null");
+  SW_EXPECT_HAS(colour.out, "\r\x1b[36m");
+  SW_EXPECT_HAS(colour.out, "100% 12/12  loss ");
+  const Finished plain = call("", "export NO_COLOR=1; " + inside + "b\" /dev/null");
+  SW_EXPECT_HAS(plain.out, "100% 12/12  loss ");
+  EXPECT_EQ(plain.out.find("\x1b[36m"), std::string::npos);
+}
+
 TEST_F(TrainVerb, DryRunWritesNothing) {
   const Finished r = call("train tiny.toml --dry-run --json");
   ASSERT_EQ(r.code, 0) << r.err;
