@@ -32,10 +32,10 @@ std::vector<std::string> alternatives(const std::string& type) {
   return words;
 }
 
-// The type name that an option was declared with says what it takes: "FILE", "RECIPE|MODEL-DIR", "bash|zsh|fish".
+// The type name that an option was declared with says what it takes: "FILE", "RUN ...", "RECIPE|MODEL-DIR", "bash|zsh|fish".
 Completer completer_for(const std::string& type) {
   Completer out;
-  for (const std::string& word : alternatives(type)) {
+  for (const std::string& word : alternatives(type.substr(0, type.find(' ')))) {
     if (word == "FILE" || word == "PATH") out.files = true;
     else if (word == "DIR" || word == "MODEL-DIR" || word == "RUN") out.folders = true;
     else if (word == "RECIPE") { out.files = true; out.words = recipe_names(); }

@@ -115,6 +115,7 @@ TEST(Completion, BashOffersVerbsOptionsAndNames) {
   EXPECT_EQ(offered("switchyard list disp", 2), "dispatchers\n");
   EXPECT_EQ(offered("switchyard recipe sh", 2), "show\n");
   EXPECT_EQ(offered("switchyard recipe show --f", 3), "--full\n");
+  EXPECT_EQ(offered("switchyard report /usr/inclu", 2), "/usr/include\n") << "folders of runs";
 }
 
 TEST(Params, CountsByPart) {
