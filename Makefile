@@ -23,7 +23,7 @@ build: configure
 
 test: configure
 	@cmake --build $(BUILD) -j $(JOBS)
-	@ctest --test-dir $(BUILD) --output-on-failure
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 
 demo: build
 	@tools/demo.sh $(BUILD)/switchyard

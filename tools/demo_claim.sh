@@ -8,7 +8,7 @@ runs=${2:-runs/claim}
 mkdir -p "$runs"
 for seed in 1 2 3; do
   for recipe in dense moe; do
-    "$program" train "recipes/demo/$recipe.toml" --out "$runs/$recipe-$seed" --resume --set "seed=$seed" --set train.eval_every=25 --set train.checkpoint_every=0
+    "$program" train "recipes/demo/$recipe.toml" --out "$runs/$recipe-$seed" --resume --set "seed=$seed" --set train.eval_every=50 --set train.checkpoint_every=0
   done
 done
 "$program" report "$runs"/dense-? "$runs"/moe-? --out "$runs/comparison.html" --svg "$runs/demo"
