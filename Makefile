@@ -28,10 +28,10 @@ test: configure
 demo: build
 	@tools/demo.sh $(BUILD)/switchyard
 
-bench: setup
-	@cmake -S . -B build-bench -G Ninja -DSWITCHYARD_BENCH=ON -DSWITCHYARD_TESTS=OFF
-	@cmake --build build-bench -j $(JOBS)
-	@tools/bench.sh build-bench
+bench: configure
+	@cmake -S . -B $(BUILD) -DSWITCHYARD_BENCH=ON >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS) --target benchmarks
+	@tools/bench.sh $(BUILD)
 
 sanitize: setup
 	@tools/sanitize.sh
