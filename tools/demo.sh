@@ -11,6 +11,6 @@ mkdir -p "$(dirname "$run")"
 echo
 "$program" eval "$run"
 echo
-"$program" generate "$run" "It was " --max-tokens 160 --temperature 0.8 --top-p 0.95 --seed 1
+"$program" generate "$run" "It was" --max-tokens 160 --temperature 0.8 --top-p 0.95 --seed 1
 echo
 "$program" report "$run"
