@@ -9,7 +9,7 @@ help:
 	@echo "make test       set up, build, run every test"
 	@echo "make build      the program: $(BUILD)/switchyard"
 	@echo "make bench      benchmarks, each with its own correctness check"
-	@echo "make sanitize   the tests under address and undefined behaviour sanitizers, short fuzzing"
+	@echo "make sanitize   the library's tests under address and undefined behaviour sanitizers, short fuzzing"
 	@echo "make format | lint | install [PREFIX=/usr/local] | clean"
 
 setup:
