@@ -15,10 +15,10 @@ class Tokenizer;
 
 struct Checkpoint {
   std::shared_ptr<LanguageModel> model;
-  std::shared_ptr<const Tokenizer> tokenizer;  // null when the folder has none
+  std::shared_ptr<const Tokenizer> tokenizer = {};  // null when the folder has none
   // Optimiser moments, step, data cursor...: named tensors and a JSON of scalars. Empty for a model that is only used.
-  std::map<std::string, torch::Tensor> training_tensors;
-  nlohmann::ordered_json training_state;
+  std::map<std::string, torch::Tensor> training_tensors = {};
+  nlohmann::ordered_json training_state = {};
 };
 
 struct SaveOptions {

@@ -12,13 +12,13 @@ namespace switchyard {
 // Which (token, choice) pairs reach their expert, sorted by expert. Index lists only: weights stay in the Routing, where
 // autograd sees them. Nothing here has the size tokens x experts.
 struct DispatchPlan {
-  torch::Tensor row_token;         // [N] int64: token of each row; stable order (expert, token, choice)
-  torch::Tensor row_weight_index;  // [N] int64: flat index of the row's weight in Routing's weights
-  torch::Tensor offsets;           // [E+1] int64: rows of expert e are offsets[e] .. offsets[e+1]-1
-  torch::Tensor row_of_pair;       // [T*k] int64: the inverse; -1 = no row (dropped, or no expert). Expert choice: [E*C]
-  torch::Tensor kept;              // [T, k] bool: false where a wanted pair was dropped. Undefined for expert choice
+  torch::Tensor row_token = {};         // [N] int64: token of each row; stable order (expert, token, choice)
+  torch::Tensor row_weight_index = {};  // [N] int64: flat index of the row's weight in Routing's weights
+  torch::Tensor offsets = {};           // [E+1] int64: rows of expert e are offsets[e] .. offsets[e+1]-1
+  torch::Tensor row_of_pair = {};       // [T*k] int64: the inverse; -1 = no row (dropped, or no expert). Expert choice: [E*C]
+  torch::Tensor kept = {};              // [T, k] bool: false where a wanted pair was dropped. Undefined for expert choice
   int64_t num_tokens = 0;
-  int64_t top_k = 0;               // choices per token; 0 for expert choice, where a token may have any number of rows
+  int64_t top_k = 0;                    // choices per token; 0 for expert choice, where a token may have any number of rows
 
   [[nodiscard]] int64_t num_rows() const { return row_token.size(0); }
 };

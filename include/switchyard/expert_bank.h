@@ -23,7 +23,7 @@ struct BankShape {
 
 // What a bank may want to know about its rows besides their content.
 struct RowContext {
-  torch::Tensor row_token;  // [N] int64; undefined when rows came from other ranks
+  torch::Tensor row_token = {};  // [N] int64; undefined when rows came from other ranks
   bool training = false;
 };
 

@@ -58,7 +58,7 @@ struct Scores {
 // The decision of a gate. The four shapes are closed: they cover the field, and only MoELayer and plan_dispatch visit them.
 struct Routing {
   std::variant<TokenChoice, ExpertChoice, SoftSlots, ExpertMix> choice;
-  Scores scores;
+  Scores scores = {};
 };
 
 }  // namespace switchyard

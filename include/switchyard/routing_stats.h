@@ -11,12 +11,12 @@ namespace switchyard {
 
 struct RoutingStats {
   int64_t layer = 0, num_experts = 0, top_k = 0;
-  int64_t num_tokens = 0;       // valid tokens only
-  torch::Tensor counts;         // [E] float32: (token, choice) pairs that chose e, before any drop
-  torch::Tensor first_counts;   // [E] float32: first choices only
-  torch::Tensor kept_counts;    // [E] float32: rows after drops
-  Scores scores;                // of the valid tokens only, [num_tokens, E]; carries gradient
-  int64_t rows_without_score = 0;  // tokens without any finite score: they chose nobody
+  int64_t num_tokens = 0;            // valid tokens only
+  torch::Tensor counts = {};         // [E] float32: (token, choice) pairs that chose e, before any drop
+  torch::Tensor first_counts = {};   // [E] float32: first choices only
+  torch::Tensor kept_counts = {};    // [E] float32: rows after drops
+  Scores scores = {};                // of the valid tokens only, [num_tokens, E]; carries gradient
+  int64_t rows_without_score = 0;    // tokens without any finite score: they chose nobody
 
   [[nodiscard]] double dropped_fraction() const;
   [[nodiscard]] double load_cv() const;   // population std / mean of counts

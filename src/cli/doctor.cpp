@@ -99,7 +99,7 @@ void examine_libraries(Findings& out) {
     out.push_back({"libraries", "BLAS", where});
   } else {
     out.push_back({"libraries", "BLAS", files.empty() ? "not found" : "reference BLAS", Health::warning,
-                   (where.empty() ? "" : where + ": ") + "matrix products outside our kernels are about a hundred times slower; install libopenblas0-pthread"});
+                   (where.empty() ? "" : where + ": ") + "matrix products outside our kernels are about a hundred times slower; install libopenblas0-openmp"});
   }
 }
 

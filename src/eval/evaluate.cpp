@@ -2,7 +2,7 @@
 
 #include "data/batches.h"
 #include "eval/batch_tensors.h"
-#include "eval/eval_mode.h"
+#include "models/eval_mode.h"
 #include "switchyard/error.h"
 
 #include <cmath>

@@ -19,9 +19,11 @@ constexpr int64_t kShownMixtures = 2;  // experts shown for routings that weigh 
 // One excerpt: tokens [begin, end) of the stream.
 struct Excerpt {
   int64_t begin = 0, end = 0;
+  std::string name;
 };
 
-std::vector<Excerpt> choose_excerpts(const data::TokenStream& text, const TraceOptions& options) {
+std::vector<Excerpt> choose_excerpts(const data::TokenFile& tokens, const TraceOptions& options) {
+  const data::TokenStream& text = tokens.validation();
   std::set<int64_t> domains;
   for (const data::TokenDocument& document : text.documents()) domains.insert(document.domain);
   const int64_t share = std::max<int64_t>(1, options.passage_tokens / std::max<int64_t>(1, static_cast<int64_t>(domains.size())));
@@ -30,7 +32,9 @@ std::vector<Excerpt> choose_excerpts(const data::TokenStream& text, const TraceO
     const data::TokenDocument& document = text.documents()[d];
     if (domains.erase(document.domain) == 0) continue;
     const int64_t end = text.document_end(static_cast<int64_t>(d));
-    out.push_back({document.first_token, std::min({end, document.first_token + share, document.first_token + options.seq_len})});
+    const std::string &title = tokens.names()[static_cast<size_t>(document.name)], &domain = tokens.names()[static_cast<size_t>(document.domain)];
+    out.push_back({document.first_token, std::min({end, document.first_token + share, document.first_token + options.seq_len}),
+                   title.empty() ? domain : title});
   }
   return out;
 }
@@ -62,15 +66,17 @@ void append_routing(const MoETrace& trace, int64_t num_tokens, Json& layer) {
 
 }  // namespace
 
-Json trace_passage(LanguageModel& model, const Tokenizer& tokenizer, const data::TokenStream& text, const TraceOptions& options) {
-  Json tokens = Json::array();
+Json trace_passage(LanguageModel& model, const Tokenizer& tokenizer, const data::TokenFile& tokens, const TraceOptions& options) {
+  Json texts = Json::array(), excerpts = Json::array();
   std::map<int64_t, Json> layers;
-  for (const Excerpt& excerpt : choose_excerpts(text, options)) {
+  for (const Excerpt& excerpt : choose_excerpts(tokens, options)) {
+    if (excerpt.begin == excerpt.end) continue;
+    excerpts.push_back({{"token", texts.size()}, {"name", excerpt.name}});
     std::vector<int64_t> ids;
     for (int64_t i = excerpt.begin; i < excerpt.end; ++i) {
-      const int32_t id = text.token(i);
+      const int32_t id = tokens.validation().token(i);
       ids.push_back(id);
-      tokens.push_back(tokenizer.decode(std::span(&id, 1), /*skip_special=*/false));
+      texts.push_back(tokenizer.decode(std::span(&id, 1)));
     }
     ModelTrace trace;
     (void)model.forward({.input_ids = torch::tensor(ids, torch::kInt64).unsqueeze(0), .positions = {}, .segments = {}}, {.trace = &trace});
@@ -78,7 +84,7 @@ Json trace_passage(LanguageModel& model, const Tokenizer& tokenizer, const data:
   }
   Json routing = Json::array();
   for (auto& [layer, rows] : layers) routing.push_back(std::move(rows));
-  return {{"tokens", tokens}, {"routing", routing}};
+  return {{"tokens", texts}, {"excerpts", excerpts}, {"routing", routing}};
 }
 
 }  // namespace switchyard

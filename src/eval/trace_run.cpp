@@ -2,7 +2,7 @@
 
 #include "data/batches.h"
 #include "eval/batch_tensors.h"
-#include "eval/eval_mode.h"
+#include "models/eval_mode.h"
 #include "eval/expert_shares.h"
 #include "eval/passage.h"
 
@@ -106,7 +106,7 @@ Json trace_routing(LanguageModel& model, const Tokenizer& tokenizer, const data:
   const ComputeScope scope(options.compute);
   return {{"layers", layers},
           {"categories", categories(model, tokens, options)},
-          {"passage", trace_passage(model, tokenizer, tokens.validation(), options)},
+          {"passage", trace_passage(model, tokenizer, tokens, options)},
           {"similarity", similarity(model)}};
 }
 

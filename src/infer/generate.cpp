@@ -1,11 +1,11 @@
 #include "infer/generate.h"
 
+#include "core/ops.h"
 #include "infer/text_stream.h"
 #include "io/tokenizer/tokenizer.h"
+#include "models/eval_mode.h"
 #include "switchyard/error.h"
 #include "switchyard/random.h"
-
-#include <c10/core/GradMode.h>
 
 #include <chrono>
 
@@ -15,21 +15,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Puts the model into evaluation mode without gradients while it lives.
-class InferenceScope {
- public:
-  InferenceScope(LanguageModel& model, ComputeType compute) : model_(model), was_training_(model.is_training()), compute_(compute) { model_.eval(); }
-  ~InferenceScope() { model_.train(was_training_); }
-  InferenceScope(const InferenceScope&) = delete;
-  InferenceScope& operator=(const InferenceScope&) = delete;
-
- private:
-  LanguageModel& model_;
-  bool was_training_;
-  c10::NoGradGuard no_grad_;
-  ComputeScope compute_;
-};
 
 void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
   const auto length = static_cast<int64_t>(prompt.size());
@@ -72,7 +57,8 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
   check_prompt(model.spec(), prompt);
   if (options.max_tokens < 0) fail(ErrorKind::usage, "max_tokens = {}: expected 0 or a positive number", options.max_tokens);
   if (!tokenizer && !options.stop.empty()) fail(ErrorKind::usage, "stop strings need a tokenizer, and the model has none");
-  const InferenceScope scope(model, options.compute);
+  const EvalMode eval_mode(model);
+  const ComputeScope compute(options.compute);
   const auto prompt_length = static_cast<int64_t>(prompt.size());
   const int64_t budget = std::min(options.max_tokens, model.spec().max_positions - prompt_length);
   const RandomStream random = RandomStream(options.seed, "generate");

@@ -7,8 +7,8 @@
 
 #include "kernels/grouped_gemm_block.h"
 #include "kernels/grouped_gemm_plan.h"
-#include "kernels/grouped_gemm_scratch.h"
 #include "kernels/isa.h"
+#include "kernels/scratch.h"
 
 namespace switchyard::kernels {
 namespace gemm {
@@ -84,14 +84,14 @@ void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& 
 void grouped_gemm(const GroupedGemm& g) {
   using namespace gemm;
   thread_local Plan plan;
-  thread_local GemmScratch scratch;
   const BlockKernel& kernel = kernel_for(selected_isa(), g.compute);
   int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
   plan.build(g, kernel, threads);
   if (plan.work < kLeastParallelWork) threads = 1;
 
   const int64_t area_bytes = round_up(plan.area_bytes, kPage);
-  char* const area = scratch.reserve(static_cast<size_t>(area_bytes + threads * thread_bytes(kernel)));
+  const int64_t bytes = area_bytes + threads * thread_bytes(kernel);
+  char* const area = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (bytes + 3) / 4));
   const Plan& p = plan;  // thread_local names would mean another object inside the region
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {

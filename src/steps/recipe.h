@@ -61,7 +61,7 @@ struct Recipe {
   TokenizerOptions tokenizer;
   ModelSpec model;
   TrainOptions train;
-  SampleOptions sample;
+  SampleOptions sample = {};
 
   template <class V> void fields(V&& v) {
     v("name", name, "name of the run; empty = name of the file");

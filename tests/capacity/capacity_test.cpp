@@ -95,7 +95,9 @@ TEST_P(EveryPriority, KeepsTheLesserOfDemandAndCapacityAndFirstChoicesBeforeSeco
       const auto kept_later = (mine & p.plan.kept).slice(1, 1).any().item<bool>();
       EXPECT_FALSE(dropped_first && kept_later) << "expert " << e << " capacity " << c;
     }
-    if (c == 200) EXPECT_TRUE(dropped(p).empty());
+    if (c == 200) {
+      EXPECT_TRUE(dropped(p).empty());
+    }
   }
 }
 

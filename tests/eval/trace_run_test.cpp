@@ -50,6 +50,9 @@ TEST_F(TraceRunTest, TheReportReadsIt) {
   EXPECT_EQ(trace.layers[0].top_k, 2);
   EXPECT_EQ(trace.category_names, (std::vector<std::string>{"verse", "prose"}));
   EXPECT_EQ(trace.tokens.size(), 40u);  // 20 per domain
+  ASSERT_EQ(trace.excerpts.size(), 2u);
+  EXPECT_EQ(trace.excerpts[1].token, 20);
+  EXPECT_EQ(trace.excerpts[1].name, "prose0");
   for (const auto& row : trace.category_share[0]) {
     double sum = 0;
     for (const double share : row) sum += share;

@@ -3,6 +3,7 @@
 #include "expect_error.h"
 #include "io/safetensors.h"
 #include "io/tokenizer/tokenizer.h"
+#include "models/small_specs.h"
 #include "switchyard/checkpoint.h"
 
 #include <gtest/gtest.h>
@@ -15,18 +16,11 @@ namespace {
 
 using testing::expect_error;
 
+// Bytes in, bytes out.
 ModelSpec small_spec() {
-  ModelSpec spec;
+  ModelSpec spec = testing::small_spec();
   spec.vocab_size = 257;
-  spec.d_model = 32;
-  spec.num_layers = 2;
-  spec.num_heads = 4;
-  spec.num_kv_heads = 2;
-  spec.d_ff = 48;
   spec.max_positions = 40;
-  spec.init_std = 0.3;  // so that the logits differ clearly
-  spec.moe = MoESpec{};
-  spec.moe->num_experts = 4;
   return spec.resolved();
 }
 

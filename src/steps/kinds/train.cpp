@@ -33,8 +33,7 @@ class TrainStep final : public Step {
                         .data = options_.data,
                         .tokenizer = {.kind = "file", .path = tokenizer.string()},
                         .model = checkpoint.model->spec(),
-                        .train = options_.train,
-                        .sample = {}};
+                        .train = options_.train};
     TrainObserver silent;
     TrainResult result = train(recipe, {.folder = context.run_dir, .from = std::move(checkpoint)}, silent);
     return {.model = result.model, .tokenizer = result.tokenizer, .training_tensors = {}, .training_state = {}};
