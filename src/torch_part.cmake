@@ -9,6 +9,8 @@ sw_plugin_table(noise NoiseEntry switchyard/gate.h gates/noise switchyard::gates
 sw_plugin_table(normalise NormaliseEntry switchyard/gate.h gates/normalise switchyard::gates switchyard)
 sw_plugin_table(select SelectEntry switchyard/gate.h gates/select switchyard::gates switchyard)
 sw_plugin_table(weigh WeighEntry switchyard/gate.h gates/weigh switchyard::gates switchyard)
+sw_plugin_table(balance BalanceEntry switchyard/gate.h gates/balance switchyard::gates switchyard)
+sw_plugin_table(keep KeepEntry switchyard/gate.h gates/keep switchyard::gates switchyard)
 sw_plugin_table(gate GateEntry switchyard/gate.h gates switchyard switchyard)
 sw_plugin_table(loss LossEntry switchyard/loss.h losses switchyard switchyard)
 sw_plugin_table(priority PriorityEntry core/registries.h capacity switchyard switchyard)

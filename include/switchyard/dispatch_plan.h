@@ -17,6 +17,7 @@ struct DispatchPlan {
   torch::Tensor offsets = {};           // [E+1] int64: rows of expert e are offsets[e] .. offsets[e+1]-1
   torch::Tensor row_of_pair = {};       // [T*k] int64: the inverse; -1 = no row (dropped, or no expert). Expert choice: [E*C]
   torch::Tensor kept = {};              // [T, k] bool: false where a wanted pair was dropped. Undefined for expert choice
+  torch::Tensor wanted = {};            // [T, k] int64: the choices before overflow = "next_choice" revised them; else undefined
   int64_t num_tokens = 0;
   int64_t top_k = 0;                    // choices per token; 0 for expert choice, where a token may have any number of rows
 
@@ -32,6 +33,8 @@ struct CapacityOptions {
   std::string rounding = "ceil";         // ceil | floor | round
   BlockSpec priority = "arrival";        // arrival | score | random: who gets a place first
   std::string overflow = "drop";         // drop: contributes nothing | pass_through: contributes weight * token
+                                         // next_choice: tries the next best experts of the token (top-1 gates)
+  int64_t tries = 2;                     // experts that a token tries with next_choice
   bool renorm_after_drop = false;        // weights of the kept choices of a token sum to 1 again
   int64_t group_size = 0;                // tokens per routing group in row order; 0 = all tokens of the call
 
@@ -42,7 +45,8 @@ struct CapacityOptions {
     v("counts_k", counts_k, "capacity grows with top_k: factor * k * T / E");
     v("rounding", rounding, "ceil, floor or round");
     v("priority", priority, "who gets a place first: arrival, score or random");
-    v("overflow", overflow, "drop: the pair contributes nothing; pass_through: it contributes weight * token");
+    v("overflow", overflow, "drop: the pair contributes nothing; pass_through: weight * token; next_choice: the token's next best expert is tried");
+    v("tries", tries, "experts that a token tries with next_choice");
     v("renorm_after_drop", renorm_after_drop, "weights of the kept choices of a token sum to 1 again");
     v("group_size", group_size, "tokens that compete for places, in row order; 0 = all of them");
   }
@@ -62,7 +66,7 @@ class Priority {
 };
 
 struct Planned {
-  Routing routing;  // as given, or with the weights revised (renorm_after_drop)
+  Routing routing;  // as given, or revised (renorm_after_drop, overflow = "next_choice")
   DispatchPlan plan;
 };
 

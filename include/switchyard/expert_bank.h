@@ -2,6 +2,7 @@
 #pragma once
 
 #include "switchyard/plug_in.h"
+#include "switchyard/random.h"
 
 #include <torch/nn/module.h>
 #include <torch/types.h>
@@ -25,6 +26,8 @@ struct BankShape {
 struct RowContext {
   torch::Tensor row_token = {};  // [N] int64; undefined when rows came from other ranks
   bool training = false;
+  RandomStream random{0};   // of this layer and step
+  int64_t first_token = 0;  // of the call among all tokens of the step
 };
 
 class ExpertBank : public torch::nn::Module {

@@ -20,6 +20,7 @@ class KvCache {
   int64_t length = 0;
   std::vector<torch::Tensor> keys, values;
   torch::Tensor segments;  // [B, capacity] int32; -1 hides a position (padding)
+  torch::Tensor token_ids;  // [B, capacity] int64
 };
 
 // Everything a layer did, for porters, traces and the report. Filled only when asked for.
@@ -43,6 +44,7 @@ struct TokenBatch {
   torch::Tensor input_ids;  // [B, S] int64
   torch::Tensor positions;  // [B, S] int64; undefined = 0, 1, 2, ...
   torch::Tensor segments;   // [B, S] int32; undefined = one document; -1 = padding
+  torch::Tensor tags = {};  // [B, S] int64: domain, language or task of each token, for gates that ask; undefined = none
 };
 
 struct ModelOutput {

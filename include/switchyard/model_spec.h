@@ -22,6 +22,7 @@ struct MoESpec {
   CapacityOptions capacity;
   std::vector<BlockSpec> losses;  // read with read_loss
   BlockSpec dispatcher = "local";
+  bool allow_lookahead = false;
   int64_t every = 1, offset = 0, first_k_dense = 0;
 
   template <class V> void fields(V&& v) {
@@ -34,6 +35,7 @@ struct MoESpec {
     v("capacity", capacity, "rows an expert may take");
     v("losses", losses, "auxiliary losses: `switchyard list losses`");
     v("dispatcher", dispatcher, "how rows reach their experts");
+    v("allow_lookahead", allow_lookahead, "accept gates and priorities that see later tokens in a causal model: its loss is then too low");
     v("every", every, "a MoE layer every so many layers");
     v("offset", offset, "layer i is MoE when i % every == offset");
     v("first_k_dense", first_k_dense, "the first layers are dense");
@@ -46,6 +48,7 @@ struct ModelSpec {
   int64_t num_kv_heads = 0;  // 0 = num_heads
   int64_t head_dim = 0;      // 0 = d_model / num_heads
   int64_t d_ff = 1024;       // inner width of dense layers
+  bool causal = true;        // false: every token sees all others; trained by filling in masked tokens
   BlockSpec ffn = "swiglu";  // kind of the dense layers
   int64_t max_positions = 1024;
   double norm_eps = 1e-5, rope_theta = 10000;
@@ -62,6 +65,7 @@ struct ModelSpec {
     v("num_kv_heads", num_kv_heads, "key and value heads; 0 = num_heads");
     v("head_dim", head_dim, "width of a head; 0 = d_model / num_heads");
     v("d_ff", d_ff, "inner width of dense layers");
+    v("causal", causal, "a token sees those before it; false: all of them, for train.objective = 'masked'");
     v("ffn", ffn, "kind of the dense layers: relu, gelu, geglu, swiglu");
     v("max_positions", max_positions, "longest sequence");
     v("norm_eps", norm_eps, "added to the mean square in RMSNorm");
@@ -76,6 +80,8 @@ struct ModelSpec {
   // and the allowed range (zero sizes, top_k > num_experts, heads that do not divide, unknown kinds and options...).
   [[nodiscard]] ModelSpec resolved() const;
   [[nodiscard]] bool is_moe_layer(int64_t layer) const;
+  // Rows of the vocabulary behind those of the tokenizer: the mask of a model that is not causal.
+  [[nodiscard]] int64_t extra_tokens() const { return causal ? 0 : 1; }
 };
 
 [[nodiscard]] ModelSpec read_model_spec(const ConfigNode& node, const std::string& path);
@@ -86,7 +92,8 @@ struct ParameterCount {
   struct Part { std::string name; int64_t total = 0, active = 0; double flops_per_token = 0; };
   std::vector<Part> parts;
   int64_t total = 0, active = 0;
-  // Forward FLOPs of one token (multiply and add are two), attention counted at half of `max_positions` keys.
+  // Forward FLOPs of one token (multiply and add are two), attention counted at half of `max_positions` keys
+  // (all of them when not causal).
   double flops_per_token = 0;
 };
 [[nodiscard]] ParameterCount count_parameters(const ModelSpec& spec);

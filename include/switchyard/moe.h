@@ -55,6 +55,8 @@ class MoELayer : public torch::nn::Module {
   // With a decision that was made elsewhere (an earlier layer, a trace).
   [[nodiscard]] torch::Tensor apply(const torch::Tensor& hidden, const GateInput& input, Routing routing, MoETrace* trace = nullptr);
 
+  // What gate and capacity together make of the independence of tokens.
+  [[nodiscard]] Causality causality() const;
   [[nodiscard]] const MoEOptions& options() const { return options_; }
   [[nodiscard]] Gate& gate() { return *gate_; }
   [[nodiscard]] ExpertBank& experts() { return *experts_; }
@@ -67,6 +69,7 @@ class MoELayer : public torch::nn::Module {
   torch::Tensor run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input);
   [[nodiscard]] int64_t num_ranks() const;
   void need_one_rank(const char* what) const;
+  void refuse_lookahead() const;
 
   MoEOptions options_;
   std::shared_ptr<Gate> gate_;

@@ -8,6 +8,8 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <variant>
 
 namespace switchyard {
@@ -20,6 +22,8 @@ struct GateInput {
   torch::Tensor token_ids;     // [T] int64
   torch::Tensor sequence_ids;  // [T] int64
   torch::Tensor tags;          // [T] int64: domain, language, task or modality
+  torch::Tensor positions;     // [T] int64: place in the sequence
+  torch::Tensor previous_ids;  // [T] int64: the token before each, -1 = none. Undefined: the one before it in this call
   bool training = false;
   int64_t step = 0;
   int64_t first_token = 0;            // index of row 0 among all tokens of the step, on all ranks
@@ -53,12 +57,16 @@ struct ExpertMix {
 struct Scores {
   torch::Tensor logits;  // [T, E] float32, before noise
   torch::Tensor probs;   // [T, E] float32, what the normaliser made of them; undefined when the rule has none
+  torch::Tensor noisy = {}, noise_std = {};  // [T, E] logits with noise and its deviation; undefined without learned noise
 };
 
 // The decision of a gate. The four shapes are closed: they cover the field, and only MoELayer and plan_dispatch visit them.
 struct Routing {
   std::variant<TokenChoice, ExpertChoice, SoftSlots, ExpertMix> choice;
   Scores scores = {};
+  // What only this gate can form, by name: scalar losses (loss `gate_term`), and what its update() wants to know.
+  std::map<std::string, torch::Tensor> terms = {};
+  double loss_scale = 1;                            // multiplies the auxiliary losses of this layer
 };
 
 }  // namespace switchyard

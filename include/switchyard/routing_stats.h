@@ -17,6 +17,14 @@ struct RoutingStats {
   torch::Tensor kept_counts = {};    // [E] float32: rows after drops
   Scores scores = {};                // of the valid tokens only, [num_tokens, E]; carries gradient
   int64_t rows_without_score = 0;    // tokens without any finite score: they chose nobody
+  // Per valid token, as far as the gate and the call have them; undefined otherwise.
+  torch::Tensor expert_ids = {};     // [n, k] int64, -1 = none
+  torch::Tensor weights = {};        // [n, k] float32; carries gradient
+  torch::Tensor sequence_ids = {}, tags = {};  // [n] int64
+  torch::Tensor token_loss = {};     // [n] float32, detached: the task loss of each token, for gates that learn by reward
+  std::map<std::string, torch::Tensor> terms = {};
+  double loss_scale = 1;
+  bool training = false;
 
   [[nodiscard]] double dropped_fraction() const;
   [[nodiscard]] double load_cv() const;   // population std / mean of counts
@@ -25,8 +33,12 @@ struct RoutingStats {
   [[nodiscard]] double entropy() const;   // mean entropy of probs in nats; 0 when there are none
 };
 
+// `wanted`: the choices before a capacity rule revised them, when it did (DispatchPlan::wanted).
 [[nodiscard]] RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, const GateInput& input, int64_t layer,
-                                         int64_t num_experts);
+                                         int64_t num_experts, const torch::Tensor& wanted = {});
+
+// The defined tensors of `stats` through which losses send gradient; one tensor may be there under several names.
+[[nodiscard]] std::vector<torch::Tensor*> differentiable(RoutingStats& stats);
 
 // The statistics of several layers as if their tokens had passed one layer (layer_reduce = "pooled").
 [[nodiscard]] RoutingStats pooled(std::span<const RoutingStats> layers);

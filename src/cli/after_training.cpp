@@ -8,7 +8,7 @@ namespace switchyard::cli {
 
 TrainingPages write_training_pages(const std::filesystem::path& run, const Recipe& recipe, const TrainResult& result) {
   TrainingPages pages;
-  if (recipe.sample.tokens > 0 && result.tokenizer) {
+  if (recipe.sample.tokens > 0 && result.tokenizer && recipe.model.causal) {
     auto prompt = prompt_ids(*result.tokenizer, recipe.sample.prompt);
     GenerateOptions options;
     options.max_tokens = recipe.sample.tokens;
@@ -16,6 +16,7 @@ TrainingPages write_training_pages(const std::filesystem::path& run, const Recip
     options.sampling.top_p = recipe.sample.top_p;
     options.seed = static_cast<uint64_t>(recipe.seed);
     options.ignore_eos = true;
+    options.tag = recipe.sample.tag;
     const Generated sample = generate(*result.model, result.tokenizer.get(), prompt, options);
     pages.sample = run / "sample.txt";
     write_file_atomic(pages.sample, recipe.sample.prompt + sample.text + "\n");

@@ -37,7 +37,9 @@ Parts gate_parts() {
   add_registry(out, "noise block", gates::noisers());
   add_registry(out, "normalise block", gates::normalisers());
   add_registry(out, "select block", gates::selectors());
+  add_registry(out, "balance block", gates::balancers());
   add_registry(out, "weigh block", gates::weighers());
+  add_registry(out, "keep block", gates::keepers());
   return out;
 }
 

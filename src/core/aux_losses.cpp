@@ -33,14 +33,18 @@ AuxLoss AuxLosses::operator()(std::span<const RoutingStats> layers) const {
   AuxLoss out{torch::zeros({}), {}};
   if (layers.empty()) return out;
   for (const auto& [spec, term] : items_) {
-    torch::Tensor raw;
+    torch::Tensor raw = torch::zeros({}), scaled = raw;  // scaled: a gate may adapt the coefficient of its layer
+    const auto add = [&](const RoutingStats& stats, double share) {
+      const auto value = term->value(stats) * share;
+      raw = raw + value.detach();
+      scaled = scaled + value * stats.loss_scale;
+    };
     if (spec.layer_reduce == "pooled") {
-      raw = term->value(pooled(layers));
+      add(pooled(layers), 1);
     } else {
-      for (const auto& stats : layers) raw = raw.defined() ? raw + term->value(stats) : term->value(stats);
-      if (spec.layer_reduce == "mean") raw = raw / static_cast<double>(layers.size());
+      for (const auto& stats : layers) add(stats, spec.layer_reduce == "mean" ? 1 / static_cast<double>(layers.size()) : 1.0);
     }
-    const auto weighted = raw * spec.weight;
+    const auto weighted = scaled * spec.weight;
     out.total = out.total + weighted;
     out.values.push_back({spec.term.kind, raw.item<double>(), weighted.item<double>()});
   }

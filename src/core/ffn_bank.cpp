@@ -21,8 +21,9 @@ torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t c
 
 }  // namespace
 
-FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated)
-    : d_model_(s.d_model), d_expert_(s.d_expert), phi_(std::move(phi)), gated_(gated) {
+FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated, const FfnOptions& o)
+    : d_model_(s.d_model), d_expert_(s.d_expert), first_expert_(s.first_expert), dropout_(o.dropout), phi_(std::move(phi)), gated_(gated) {
+  if (!(o.dropout >= 0 && o.dropout < 1)) fail(ErrorKind::config, "experts: dropout = {} in layers.{}.ffn, expected 0 <= dropout < 1", o.dropout, s.layer);
   if (s.d_model < 1) fail(ErrorKind::config, "d_model = {} in layers.{}.ffn, expected at least 1", s.d_model, s.layer);
   if (s.d_expert < 1) fail(ErrorKind::config, "d_expert = {} in layers.{}.ffn, expected at least 1", s.d_expert, s.layer);
   if (s.num_experts < 1) fail(ErrorKind::config, "num_experts = {} in layers.{}.ffn, expected at least 1", s.num_experts, s.layer);
@@ -31,22 +32,37 @@ FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated)
 }
 
 torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in,
-                           const torch::Tensor& w_out) const {
+                           const torch::Tensor& w_out, const RowContext& context) const {
   const auto z = ops::grouped_linear(rows, offsets, w_in);  // [N, f] or [N, 2f]
   const auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
-  return ops::grouped_linear(h, offsets, w_out);
+  return ops::grouped_linear(context.training && dropout_ > 0 ? dropped(h, offsets, context) : h, offsets, w_out);
 }
 
-torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext&) {
-  return run(rows, offsets, w_in_, w_out_);
+// The mask of a row is named by its expert and token, not by its place among the rows.
+torch::Tensor FfnBank::dropped(const torch::Tensor& inner, const torch::Tensor& offsets, const RowContext& context) const {
+  if (!context.row_token.defined()) fail(ErrorKind::unsupported, "experts: dropout needs to know the tokens of its rows, which expert parallelism does not send");
+  const int64_t width = inner.size(1);
+  auto mask = torch::empty(inner.sizes(), torch::kFloat32);
+  const auto* token = context.row_token.data_ptr<int64_t>();
+  const auto* end = offsets.data_ptr<int64_t>();
+  for (int64_t e = 0; e + 1 < offsets.size(0); ++e) {
+    const auto stream = context.random.at("expert_dropout", static_cast<uint64_t>(first_expert_ + e));
+    for (int64_t r = end[e]; r < end[e + 1]; ++r)
+      stream.fill_uniform(mask.data_ptr<float>() + r * width, width, static_cast<uint64_t>((context.first_token + token[r]) * width));
+  }
+  return inner * (mask >= dropout_).to(inner.scalar_type()) / (1 - dropout_);
+}
+
+torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) {
+  return run(rows, offsets, w_in_, w_out_, context);
 }
 
 torch::Tensor FfnBank::forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
-                                      const RowContext&) {
+                                      const RowContext& context) {
   const auto mix = [&](const torch::Tensor& w) {
     return at::matmul(weights.to(w.scalar_type()), w.flatten(1)).view({weights.size(0), w.size(1), w.size(2)});
   };
-  return run(rows, offsets, mix(w_in_), mix(w_out_));
+  return run(rows, offsets, mix(w_in_), mix(w_out_), context);
 }
 
 torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&, const RowContext&) {
@@ -54,10 +70,12 @@ torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tens
 }
 
 ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::string phi, bool gated) {
-  return {.name = std::move(name), .ref = std::move(ref), .summary = std::move(summary), .options = {},
-          .check = [](const ConfigNode& node, const std::string& path) { NoOptions o; read_fields(o, node, path); },
-          .make = [phi = std::move(phi), gated](const ConfigNode&, const BankShape& shape) -> std::shared_ptr<ExpertBank> {
-            return std::make_shared<FfnBank>(shape, phi, gated);
+  return {.name = std::move(name), .ref = std::move(ref), .summary = std::move(summary), .options = describe_fields<FfnOptions>(),
+          .check = [](const ConfigNode& node, const std::string& path) { FfnOptions o; read_fields(o, node, path); },
+          .make = [phi = std::move(phi), gated](const ConfigNode& node, const BankShape& shape) -> std::shared_ptr<ExpertBank> {
+            FfnOptions options;
+            read_fields(options, node);
+            return std::make_shared<FfnBank>(shape, phi, gated, options);
           }};
 }
 

@@ -3,7 +3,8 @@
 //   plain:  E(x) = phi(x W_in^T) W_out^T               W_in [E, f, d]    (arXiv:2006.16668, arXiv:2101.03961)
 //   gated:  E(x) = (phi(x W_g^T) * x W_u^T) W_out^T    W_in [E, 2f, d]: gate rows, then up rows    (arXiv:2002.05202)
 //
-// W_out [E, d, f]. No biases. The kinds in src/experts name phi and the form.
+// W_out [E, d, f]. No biases. The kinds in src/experts name phi and the form. Dropout of the inner activation, in training
+// only: experts see few tokens each when a sparse model is fine-tuned (arXiv:2101.03961 section 2.4, rate 0.4).
 #pragma once
 
 #include "switchyard/expert_bank.h"
@@ -12,9 +13,14 @@
 
 namespace switchyard {
 
+struct FfnOptions {
+  double dropout = 0;
+  template <class V> void fields(V&& v) { v("dropout", dropout, "of the inner activation, training only"); }
+};
+
 class FfnBank final : public ExpertBank {
  public:
-  FfnBank(const BankShape& shape, std::string phi, bool gated);
+  FfnBank(const BankShape& shape, std::string phi, bool gated, const FfnOptions& options = {});
 
   torch::Tensor forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) override;
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
@@ -24,9 +30,12 @@ class FfnBank final : public ExpertBank {
   torch::Tensor flat_weights() const override { return w_out_.detach().flatten(1); }
 
  private:
-  torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in, const torch::Tensor& w_out) const;
+  torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in, const torch::Tensor& w_out,
+                    const RowContext& context) const;
+  [[nodiscard]] torch::Tensor dropped(const torch::Tensor& inner, const torch::Tensor& offsets, const RowContext& context) const;
 
-  int64_t d_model_, d_expert_;
+  int64_t d_model_, d_expert_, first_expert_;
+  double dropout_;
   std::string phi_;
   bool gated_;
   torch::Tensor w_in_, w_out_;

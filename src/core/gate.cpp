@@ -1,5 +1,7 @@
 #include "switchyard/gate.h"
 
+#include <ATen/ATen.h>
+
 namespace switchyard {
 
 int64_t Gate::num_parameters() const {
@@ -8,4 +10,28 @@ int64_t Gate::num_parameters() const {
   return n;
 }
 
+const char* name_of(Causality causality) {
+  switch (causality) {
+    case Causality::strict: return "strict";
+    case Causality::batch_dependent: return "batch-dependent";
+    case Causality::non_causal: return "non-causal";
+  }
+  return "";
+}
+
+namespace gates {
+
+torch::Tensor Selection::gather(const torch::Tensor& values) const {
+  const auto of = by_column ? values.t() : values;  // [E, U] or [U, E]
+  return of.gather(1, ids.clamp_min(0)) * (ids >= 0).to(values.scalar_type());
+}
+
+torch::Tensor Selection::sum_of_unit(const torch::Tensor& chosen, int64_t num_units) const {
+  if (!by_column) return chosen.sum(1, /*keepdim=*/true).expand_as(chosen);
+  const auto unit = ids.clamp_min(0).reshape({-1});
+  const auto sums = torch::zeros({num_units}, chosen.options()).index_add(0, unit, chosen.reshape({-1}));
+  return sums.index_select(0, unit).view(chosen.sizes());
+}
+
+}  // namespace gates
 }  // namespace switchyard

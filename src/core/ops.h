@@ -54,9 +54,10 @@ namespace ops {
 
 // Causal grouped-query attention: q [B, Sq, H, c], k and v [B, Sk, G, c] -> [B, Sq, H, c]. Query i sees keys up to
 // i + Sk - Sq of the same segment; segments [B, Sq] and [B, Sk] int32 may be undefined (all equal); a negative key
-// segment hides the key. A query without a visible key gives 0. Never makes a [Sq, Sk] matrix (float32 path).
+// segment hides the key. A query without a visible key gives 0. Without `causal` every query sees all keys of its segment.
+// Never makes a [Sq, Sk] matrix (float32 path).
 [[nodiscard]] torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                                      const torch::Tensor& q_segment, const torch::Tensor& k_segment, double scale);
+                                      const torch::Tensor& q_segment, const torch::Tensor& k_segment, double scale, bool causal = true);
 
 // Loss of each token in nats: logits [T, V], labels [T] int64 -> [T]; 0 where the label is -100.
 [[nodiscard]] torch::Tensor cross_entropy(const torch::Tensor& logits, const torch::Tensor& labels);

@@ -1,5 +1,6 @@
 #include "switchyard/dispatch_plan.h"
 
+#include "core/next_choice.h"
 #include "kernels/routing.h"
 #include "switchyard/error.h"
 
@@ -106,9 +107,12 @@ Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_exper
     return {std::move(routing), std::move(plan)};
   }
   if (!priority) fail(ErrorKind::internal, "plan_dispatch: a capacity factor needs a priority");
-  const auto kept = places(*choice, routing.scores, input, num_experts, options, *priority);
+  auto kept = places(*choice, routing.scores, input, num_experts, options, *priority);
+  const auto wanted = options.overflow == "next_choice" ? choice->expert_ids : torch::Tensor();
+  if (wanted.defined()) try_next_choices(*choice, kept, routing.scores, input, num_experts, options, *priority);
   if (options.renorm_after_drop) choice->weights = renormalised(choice->weights, kept);
   auto plan = sort_choices(choice->expert_ids, kept, num_experts);
+  plan.wanted = wanted;
   return {std::move(routing), std::move(plan)};
 }
 

@@ -22,6 +22,8 @@ SW_REGISTRY(noisers, NoiseEntry, noise, "noise block")
 SW_REGISTRY(normalisers, NormaliseEntry, normalise, "normalise block")
 SW_REGISTRY(selectors, SelectEntry, select, "select block")
 SW_REGISTRY(weighers, WeighEntry, weigh, "weigh block")
+SW_REGISTRY(balancers, BalanceEntry, balance, "balance block")
+SW_REGISTRY(keepers, KeepEntry, keep, "keep block")
 }  // namespace gates
 
 SW_REGISTRY(gate_registry, GateEntry, gate, "gate")

@@ -15,10 +15,24 @@ torch::Tensor count_ids(const torch::Tensor& ids, int64_t num_experts) {
   return at::bincount(flat, {}, num_experts + 1).slice(0, 1).to(torch::kFloat32);
 }
 
-// Scores of the valid tokens only; the common case without padding copies nothing.
-torch::Tensor valid_rows(const torch::Tensor& scores, const torch::Tensor& valid) {
-  if (!scores.defined() || !valid.defined()) return scores;
-  return scores.index({valid});
+// Rows of the valid tokens only; the common case without padding copies nothing.
+torch::Tensor valid_rows(const torch::Tensor& rows, const torch::Tensor& valid) {
+  if (!rows.defined() || !valid.defined()) return rows;
+  return rows.index({valid});
+}
+
+torch::Tensor join(std::span<const RoutingStats> parts, torch::Tensor RoutingStats::*member) {
+  std::vector<torch::Tensor> rows;
+  for (const auto& part : parts)
+    if ((part.*member).defined()) rows.push_back(part.*member);
+  return rows.size() == parts.size() ? at::cat(rows, 0) : torch::Tensor();
+}
+
+torch::Tensor join(std::span<const RoutingStats> parts, torch::Tensor Scores::*member) {
+  std::vector<torch::Tensor> rows;
+  for (const auto& part : parts)
+    if ((part.scores.*member).defined()) rows.push_back(part.scores.*member);
+  return rows.size() == parts.size() ? at::cat(rows, 0) : torch::Tensor();
 }
 
 }  // namespace
@@ -45,15 +59,25 @@ double RoutingStats::entropy() const {
   return -(p * p.clamp_min(1e-30).log()).sum(-1).mean().item<double>();
 }
 
-RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, const GateInput& input, int64_t layer, int64_t num_experts) {
+RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, const GateInput& input, int64_t layer, int64_t num_experts,
+                           const torch::Tensor& wanted) {
   RoutingStats s{.layer = layer, .num_experts = num_experts};
   s.num_tokens = input.valid.defined() ? input.valid.sum().item<int64_t>() : input.hidden.size(0);
-  s.scores = {valid_rows(routing.scores.logits, input.valid), valid_rows(routing.scores.probs, input.valid)};
+  const auto rows = [&](const torch::Tensor& of_token) { return valid_rows(of_token, input.valid); };
+  s.scores = {rows(routing.scores.logits), rows(routing.scores.probs), rows(routing.scores.noisy), rows(routing.scores.noise_std)};
+  s.sequence_ids = rows(input.sequence_ids);
+  s.tags = rows(input.tags);
+  s.terms = routing.terms;
+  s.loss_scale = routing.loss_scale;
+  s.training = input.training;
   const auto none = torch::zeros({num_experts}, torch::kFloat32);
   if (const auto* choice = std::get_if<TokenChoice>(&routing.choice)) {
+    const auto& asked = wanted.defined() ? wanted : choice->expert_ids;
     s.top_k = choice->expert_ids.size(1);
-    s.counts = count_ids(choice->expert_ids, num_experts);
-    s.first_counts = count_ids(choice->expert_ids.slice(1, 0, 1), num_experts);
+    s.expert_ids = rows(choice->expert_ids);
+    s.weights = rows(choice->weights);
+    s.counts = count_ids(asked, num_experts);
+    s.first_counts = count_ids(asked.slice(1, 0, 1), num_experts);
     s.kept_counts = kept.defined() ? count_ids(at::where(kept, choice->expert_ids, torch::full({}, -1, torch::kInt64)), num_experts) : s.counts;
     if (s.scores.logits.defined())
       s.rows_without_score = (~s.scores.logits.detach().isfinite().any(-1)).sum().item<int64_t>();
@@ -66,10 +90,17 @@ RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, co
   return s;
 }
 
+std::vector<torch::Tensor*> differentiable(RoutingStats& s) {
+  std::vector<torch::Tensor*> out;
+  for (torch::Tensor* tensor : {&s.scores.logits, &s.scores.probs, &s.scores.noisy, &s.scores.noise_std, &s.weights})
+    if (tensor->defined()) out.push_back(tensor);
+  for (auto& [name, term] : s.terms) out.push_back(&term);
+  return out;
+}
+
 RoutingStats pooled(std::span<const RoutingStats> layers) {
   if (layers.empty()) fail(ErrorKind::internal, "pooled: no layers");
   RoutingStats out = layers[0];
-  std::vector<torch::Tensor> logits, probs;
   out.layer = -1;
   out.num_tokens = out.rows_without_score = 0;
   out.counts = torch::zeros_like(layers[0].counts);
@@ -84,10 +115,13 @@ RoutingStats pooled(std::span<const RoutingStats> layers) {
     out.counts = out.counts + s.counts;
     out.first_counts = out.first_counts + s.first_counts;
     out.kept_counts = out.kept_counts + s.kept_counts;
-    if (s.scores.logits.defined()) logits.push_back(s.scores.logits);
-    if (s.scores.probs.defined()) probs.push_back(s.scores.probs);
+    for (const auto& [name, term] : s.terms)
+      if (&s != &layers[0]) out.terms[name] = out.terms.count(name) ? out.terms[name] + term : term;
   }
-  out.scores = {logits.empty() ? torch::Tensor() : at::cat(logits, 0), probs.empty() ? torch::Tensor() : at::cat(probs, 0)};
+  for (auto& [name, term] : out.terms) term = term / static_cast<double>(layers.size());
+  out.scores = {join(layers, &Scores::logits), join(layers, &Scores::probs), join(layers, &Scores::noisy), join(layers, &Scores::noise_std)};
+  for (const auto member : {&RoutingStats::expert_ids, &RoutingStats::weights, &RoutingStats::sequence_ids, &RoutingStats::tags, &RoutingStats::token_loss})
+    out.*member = join(layers, member);
   return out;
 }
 

@@ -17,7 +17,8 @@ Batch empty_batch(int64_t batch, int64_t seq) {
           .segments = std::vector<int32_t>(cells, kPadding),
           .positions = std::vector<int32_t>(cells, 0),
           .documents = std::vector<int32_t>(cells, kPadding),
-          .scored_tokens = 0};
+          .scored_tokens = 0,
+          .tags = std::vector<int32_t>(cells, kPadding)};
 }
 
 // Fills a row with the tokens start, start + 1, ... (`length` of them, on the ring) and their successors as labels.
@@ -38,6 +39,7 @@ void fill_row(const TokenStream& stream, int64_t start, int64_t length, bool cro
     batch.segments[cell] = segment;
     batch.positions[cell] = position++;
     batch.documents[cell] = static_cast<int32_t>(document);
+    batch.tags[cell] = static_cast<int32_t>(stream.domain_of(document));
     if (stream.scored(next)) {
       batch.labels[cell] = stream.token(next);
       ++batch.scored_tokens;

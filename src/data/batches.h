@@ -18,7 +18,7 @@
 namespace switchyard::data {
 
 inline constexpr int32_t kIgnoredLabel = -100;  // as in PyTorch's and Hugging Face's cross-entropy
-inline constexpr int32_t kPadding = -1;         // in `segments` and `documents`
+inline constexpr int32_t kPadding = -1;         // in `segments`, `documents` and `tags`
 
 // Row-major [batch, seq]. Padding (short last rows of an evaluation) has id 0, label -100, segment -1, position 0.
 struct Batch {
@@ -29,6 +29,7 @@ struct Batch {
   std::vector<int32_t> positions;  // place in the segment, from 0
   std::vector<int32_t> documents;  // index into TokenStream::documents()
   int64_t scored_tokens = 0;       // labels other than -100
+  std::vector<int32_t> tags = {};  // number of the document's domain (TokenStream::domain_of); empty = not known
 
   bool operator==(const Batch&) const = default;
 };

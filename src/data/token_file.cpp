@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstring>
 #include <limits>
+#include <set>
 #include <type_traits>
 
 namespace switchyard::data {
@@ -107,6 +108,16 @@ Header read_header(std::span<const std::byte> bytes, const std::string& file) {
   if (expected_file_bytes(header) != size)
     fail(ErrorKind::checkpoint, "{}: {} bytes; the counts in its header need {}", file, size, expected_file_bytes(header));
   return header;
+}
+
+// Domains of both splits in the order of their names.
+std::vector<int64_t> domains_of(const TokenStream& train, const TokenStream& validation, const std::vector<std::string>& names) {
+  std::set<std::pair<std::string, int64_t>> sorted;
+  for (const TokenStream* stream : {&train, &validation})
+    for (const TokenDocument& document : stream->documents()) sorted.emplace(names[static_cast<size_t>(document.domain)], document.domain);
+  std::vector<int64_t> out;
+  for (const auto& [name, domain] : sorted) out.push_back(domain);
+  return out;
 }
 
 // Takes sections off the front of the file.
@@ -215,6 +226,18 @@ int64_t TokenStream::document_end(int64_t document) const {
   return next < documents_.size() ? documents_[next].first_token : size_;
 }
 
+int64_t TokenStream::domain_of(int64_t document) const {
+  const int64_t domain = documents_[static_cast<size_t>(document)].domain;
+  const auto found = std::find(domains_.begin(), domains_.end(), domain);
+  return found == domains_.end() ? 0 : found - domains_.begin();
+}
+
+TokenStream TokenStream::with_domains(std::span<const int64_t> domains) const {
+  TokenStream out = *this;
+  out.domains_ = domains;
+  return out;
+}
+
 int64_t TokenStream::scored_tokens() const {
   int64_t count = 0;
   for (int64_t i = 0; i < size_; ++i) count += scored(i) ? 1 : 0;
@@ -238,6 +261,9 @@ TokenFile::TokenFile(const std::filesystem::path& path) : file_(MappedFile::open
   names_ = parse_names(sections.take(header.names_bytes), name);
   check_stream(train_, vocab_size_, static_cast<int64_t>(names_.size()), name + ": training split");
   check_stream(validation_, vocab_size_, static_cast<int64_t>(names_.size()), name + ": validation split");
+  domains_ = domains_of(train_, validation_, names_);
+  train_ = train_.with_domains(domains_);
+  validation_ = validation_.with_domains(domains_);
 }
 
 }  // namespace switchyard::data

@@ -72,6 +72,9 @@ class TokenStream {
   [[nodiscard]] int64_t document_of(int64_t i) const;
   // One past the last token of a document.
   [[nodiscard]] int64_t document_end(int64_t document) const;
+  // Number of a document's domain, 0, 1, ... in the alphabetical order of all domains of the corpus: the same in both splits.
+  [[nodiscard]] int64_t domain_of(int64_t document) const;
+  [[nodiscard]] TokenStream with_domains(std::span<const int64_t> domains) const;
 
   [[nodiscard]] int64_t scored_tokens() const;
   [[nodiscard]] int64_t scored_bytes() const;
@@ -82,6 +85,7 @@ class TokenStream {
   bool wide_ = false;
   int64_t size_ = 0;
   std::span<const TokenDocument> documents_;
+  std::span<const int64_t> domains_;
 };
 
 class TokenFile {
@@ -95,6 +99,8 @@ class TokenFile {
   [[nodiscard]] const TokenStream& validation() const { return validation_; }
   // Titles and domains; TokenDocument::name and ::domain point here.
   [[nodiscard]] const std::vector<std::string>& names() const { return names_; }
+  // Domains of both splits by their number: indices into the names.
+  [[nodiscard]] const std::vector<int64_t>& domains() const { return domains_; }
 
  private:
   MappedFile file_;
@@ -102,6 +108,7 @@ class TokenFile {
   int64_t vocab_size_ = 0;
   TokenStream train_, validation_;
   std::vector<std::string> names_;
+  std::vector<int64_t> domains_;
 };
 
 }  // namespace switchyard::data

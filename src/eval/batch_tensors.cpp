@@ -1,5 +1,7 @@
 #include "eval/batch_tensors.h"
 
+#include "data/mask.h"
+
 #include <ATen/Functions.h>
 
 namespace switchyard {
@@ -17,8 +19,14 @@ LabelledBatch to_tensors(const data::Batch& batch) {
   const int64_t shape[] = {batch.batch, batch.seq};
   return {.tokens = {.input_ids = cells(batch.input_ids, shape, torch::kInt64),
                      .positions = cells(batch.positions, shape, torch::kInt64),
-                     .segments = cells(batch.segments, shape, torch::kInt32)},
+                     .segments = cells(batch.segments, shape, torch::kInt32),
+                     .tags = batch.tags.empty() ? torch::Tensor() : cells(batch.tags, shape, torch::kInt64)},
           .labels = cells(batch.labels, {batch.batch * batch.seq}, torch::kInt64)};
+}
+
+data::Batch task_of(const LanguageModel& model, data::Batch batch, const RandomStream& stream) {
+  if (model.spec().causal) return batch;
+  return data::mask_tokens(std::move(batch), static_cast<int32_t>(model.spec().vocab_size - 1), stream);
 }
 
 }  // namespace switchyard

@@ -13,4 +13,8 @@ struct LabelledBatch {
 
 [[nodiscard]] LabelledBatch to_tensors(const data::Batch& batch);
 
+// What the model is asked: the next token of every token as the batch has it, or, of a model that is not causal, the tokens
+// that the stream masks (data/mask.h). The mask is the last row of the vocabulary.
+[[nodiscard]] data::Batch task_of(const LanguageModel& model, data::Batch batch, const RandomStream& stream);
+
 }  // namespace switchyard

@@ -19,9 +19,10 @@ struct Window {
 
 // Appends the windows of one batch. The sums run in token order in double: the batch size does not change them.
 void add_windows(LanguageModel& model, const data::Batch& batch, ComputeType compute, std::vector<Window>& windows) {
+  const auto first_token = static_cast<int64_t>(windows.size()) * batch.seq;  // draws do not depend on the batch size
   const LabelledBatch tensors = to_tensors(batch);
   const ComputeScope scope(compute);
-  const torch::Tensor logits = model.logits(model.forward(tensors.tokens).hidden);
+  const torch::Tensor logits = model.logits(model.forward(tensors.tokens, {.first_token = first_token}).hidden);
   const torch::Tensor losses = ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels).contiguous();
   const float* loss = losses.data_ptr<float>();
   for (int64_t row = 0; row < batch.batch; ++row) {
@@ -71,7 +72,8 @@ std::optional<EvalResult> evaluate(LanguageModel& model, const data::TokenStream
   std::vector<Window> windows;
   for (int64_t i = 0; i < batches.size(); ++i) {
     if (stop && stop()) return std::nullopt;
-    add_windows(model, batches.batch(i), options.compute, windows);
+    const auto task = task_of(model, batches.batch(i), RandomStream(0, "mask").at("evaluation", static_cast<uint64_t>(i)));
+    add_windows(model, task, options.compute, windows);
   }
   const EvalResult result = summary(windows, batches.bytes_per_token());
   if (!std::isfinite(result.loss)) fail(ErrorKind::numeric, "the loss of the evaluated text is {}: the model's weights or logits are not finite", result.loss);

@@ -79,7 +79,9 @@ Json trace_passage(LanguageModel& model, const Tokenizer& tokenizer, const data:
       texts.push_back(tokenizer.decode(std::span(&id, 1)));
     }
     ModelTrace trace;
-    (void)model.forward({.input_ids = torch::tensor(ids, torch::kInt64).unsqueeze(0), .positions = {}, .segments = {}}, {.trace = &trace});
+    const torch::Tensor row = torch::tensor(ids, torch::kInt64).unsqueeze(0);
+    const auto tags = torch::full_like(row, tokens.validation().domain_of(tokens.validation().document_of(excerpt.begin)));
+    (void)model.forward({.input_ids = row, .positions = {}, .segments = {}, .tags = tags}, {.trace = &trace});
     for (const auto& [layer, moe] : trace.moe) append_routing(moe, static_cast<int64_t>(ids.size()), layers[layer]);
   }
   Json routing = Json::array();

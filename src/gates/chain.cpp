@@ -4,7 +4,7 @@
 namespace switchyard {
 
 GateEntry gate_chain() {
-  auto entry = plug_in<ChainGate, GateEntry>("chain", "", "blocks in a chain: pool, score, noise, normalise, select, weigh");
+  auto entry = plug_in<ChainGate, GateEntry>("chain", "", "blocks in a chain: pool, score, noise, normalise, balance, select, weigh, keep");
   entry.check = [](const ConfigNode& node, const std::string& path) {
     ChainOptions o;
     read_fields(o, node, path);
@@ -14,6 +14,8 @@ GateEntry gate_chain() {
     gates::normalisers().check(o.normalise, path + ".normalise");
     gates::selectors().check(o.select, path + ".select");
     gates::weighers().check(o.weigh, path + ".weigh");
+    gates::balancers().check(o.balance, path + ".balance");
+    gates::keepers().check(o.keep, path + ".keep");
   };
   return entry;
 }

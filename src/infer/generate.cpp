@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
+  if (!spec.causal) fail(ErrorKind::unsupported, "the model fills in masked tokens (model.causal = false): it cannot continue a text");
   const auto length = static_cast<int64_t>(prompt.size());
   if (length == 0) fail(ErrorKind::usage, "the prompt is empty; expected at least one token");
   if (length >= spec.max_positions)
@@ -27,13 +28,15 @@ void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
 }
 
 // Runs `ids` behind what the cache holds; the logits of the last one.
-std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, KvCache& cache) {
+std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, int64_t tag, KvCache& cache) {
   const auto count = static_cast<int64_t>(ids.size());
   TokenBatch batch;
   batch.input_ids = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64).view({1, count});
   batch.positions = torch::arange(cache.length, cache.length + count, torch::kInt64).view({1, count});
+  if (tag >= 0) batch.tags = torch::full_like(batch.input_ids, tag);
   ForwardOptions options;
   options.cache = &cache;
+  options.first_token = cache.length;
   const auto hidden = model.forward(batch, options).hidden;                           // [1, S, d]
   const auto row = model.logits(hidden.select(1, count - 1)).to(torch::kFloat32).contiguous();  // [1, V]
   return {row.data_ptr<float>(), row.data_ptr<float>() + row.numel()};
@@ -70,7 +73,7 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
   std::vector<int32_t> seen(prompt.begin(), prompt.end());
   auto start = Clock::now();
   for (int64_t i = 0; i < budget; ++i) {
-    auto logits = next_logits(model, i == 0 ? prompt : std::span<const int32_t>(seen).last(1), cache);
+    auto logits = next_logits(model, i == 0 ? prompt : std::span<const int32_t>(seen).last(1), options.tag, cache);
     if (i == 0) {
       out.prefill_seconds = seconds_since(start);
       start = Clock::now();

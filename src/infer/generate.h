@@ -22,6 +22,7 @@ struct GenerateOptions {
   std::vector<std::string> stop;   // the text ends before the first of them; needs a tokenizer
   bool ignore_eos = false;         // go on after the end-of-document token
   ComputeType compute = ComputeType::float32;
+  int64_t tag = -1;  // domain, language or task of the text, for gates that ask; -1 = not known
 };
 
 struct Generated {

@@ -16,6 +16,10 @@ void drop_padding(TokenChoice& choice, const torch::Tensor& valid) {
   choice.weights = choice.weights * column.to(choice.weights.scalar_type());
 }
 
+RowContext context_of(const GateInput& input, torch::Tensor row_token, const char* bank = "routed") {
+  return {.row_token = std::move(row_token), .training = input.training, .random = input.random.at(bank), .first_token = input.first_token};
+}
+
 torch::Tensor whole(int64_t rows) { return torch::tensor({int64_t{0}, rows}, torch::kInt64); }
 
 void check_sizes(const MoEOptions& o) {
@@ -27,22 +31,14 @@ void check_sizes(const MoEOptions& o) {
   positive("num_experts", o.num_experts);
   if (o.num_shared_experts < 0) fail(ErrorKind::config, "num_shared_experts = {} in layers.{}.ffn, expected 0 or more", o.num_shared_experts, o.layer);
   const auto& c = o.capacity;
-  if (c.overflow != "drop" && c.overflow != "pass_through")
-    fail(ErrorKind::config, "capacity: overflow = '{}' in layers.{}.ffn, expected drop or pass_through", c.overflow, o.layer);
+  if (c.overflow != "drop" && c.overflow != "pass_through" && c.overflow != "next_choice")
+    fail(ErrorKind::config, "capacity: overflow = '{}' in layers.{}.ffn, expected drop, pass_through or next_choice", c.overflow, o.layer);
+  if (c.overflow == "next_choice" && (c.tries < 1 || c.tries > o.num_experts))
+    fail(ErrorKind::config, "capacity: tries = {} in layers.{}.ffn, expected 1 to num_experts = {}", c.tries, o.layer, o.num_experts);
   if (!(c.factor >= 0) || !(c.eval_factor >= 0) || c.min_capacity < 0 || c.group_size < 0)
     fail(ErrorKind::config, "capacity in layers.{}.ffn: factor = {}, eval_factor = {}, min_capacity = {}, group_size = {}; expected 0 or more",
          o.layer, c.factor, c.eval_factor, c.min_capacity, c.group_size);
   (void)capacity_of(c, 1, 1, 1, true);  // names a wrong rounding
-}
-
-void refuse_lookahead(const MoEOptions& o, const Gate& gate, const Priority& priority) {
-  if (!o.causal) return;
-  if (gate.looks_ahead())
-    fail(ErrorKind::config, "gate '{}' in layers.{}.ffn chooses along the token axis: in a causal model it leaks the future", o.gate.kind, o.layer);
-  const bool drops = o.capacity.factor > 0 || o.capacity.eval_factor > 0;
-  if (drops && priority.looks_ahead())
-    fail(ErrorKind::config, "capacity priority '{}' in layers.{}.ffn depends on later tokens: in a causal model it leaks the future; use 'arrival'",
-         o.capacity.priority.kind, o.layer);
 }
 
 }  // namespace
@@ -52,7 +48,7 @@ MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(o
   const auto& o = options_;
   gate_ = register_module("gate", gate_registry().make(o.gate, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
   priority_ = priority_registry().make(o.capacity.priority);
-  refuse_lookahead(o, *gate_, *priority_);
+  if (o.causal) refuse_lookahead();
   dispatcher_ = dispatcher_registry().make(o.dispatcher, DispatchShape{o.num_experts, o.communicator});
   const auto [first, count] = dispatcher_->local_experts();
   BankShape shape{.d_model = o.d_model, .d_expert = o.d_expert, .num_experts = o.num_experts, .first_expert = first,
@@ -66,6 +62,20 @@ MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(o
     shape.seed = RandomStream(o.seed).at("shared").bits(0);
     shared_ = register_module("shared_experts", expert_registry().make(o.experts, shape));
   }
+}
+
+Causality MoELayer::causality() const {
+  const bool drops = options_.capacity.factor > 0 || options_.capacity.eval_factor > 0;
+  if (gate_->looks_ahead() || (drops && priority_->looks_ahead())) return Causality::non_causal;
+  return drops ? Causality::batch_dependent : Causality::strict;
+}
+
+void MoELayer::refuse_lookahead() const {
+  if (causality() != Causality::non_causal) return;
+  if (gate_->looks_ahead())
+    fail(ErrorKind::config, "gate '{}' in layers.{}.ffn chooses along the token axis: in a causal model it leaks the future", options_.gate.kind, options_.layer);
+  fail(ErrorKind::config, "capacity priority '{}' in layers.{}.ffn depends on later tokens: in a causal model it leaks the future; use 'arrival'",
+       options_.capacity.priority.kind, options_.layer);
 }
 
 torch::Tensor MoELayer::forward(const torch::Tensor& hidden, GateInput input, MoETrace* trace) {
@@ -109,9 +119,9 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
     t.routing = std::move(planned.routing);
     t.plan = std::move(planned.plan);
   }
-  if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts);
+  if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
-  if (shared_) y = y + shared_->forward(tokens, whole(tokens.size(0)), {.training = input.training});
+  if (shared_) y = y + shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
   return y;
 }
 
@@ -119,7 +129,7 @@ torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& rou
   const auto* choice = std::get_if<TokenChoice>(&routing.choice);
   const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.scalar_type());
   const auto sent = dispatcher_->dispatch(tokens, plan);
-  const auto out = experts_->forward(sent.rows, sent.offsets, {.row_token = num_ranks() > 1 ? torch::Tensor() : plan.row_token, .training = input.training});
+  const auto out = experts_->forward(sent.rows, sent.offsets, context_of(input, num_ranks() > 1 ? torch::Tensor() : plan.row_token));
   auto y = dispatcher_->combine(out, *sent.ticket, weights);
   if (choice && options_.capacity.overflow == "pass_through") {
     const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.scalar_type());
@@ -143,7 +153,7 @@ torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& 
     fail(ErrorKind::config, "soft slots in layers.{}.ffn: {} slots do not divide over {} experts", options_.layer, num_slots, options_.num_experts);
   const auto rows = at::matmul(slots.dispatch.t(), tokens);  // [S, d]
   const auto offsets = torch::arange(options_.num_experts + 1, torch::kInt64) * (num_slots / options_.num_experts);
-  return at::matmul(slots.combine, experts_->forward(rows, offsets, {.training = input.training}));
+  return at::matmul(slots.combine, experts_->forward(rows, offsets, context_of(input, torch::arange(num_slots, torch::kInt64))));
 }
 
 torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input) {
@@ -153,7 +163,7 @@ torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mi
   GateInput plain;
   plain.hidden = tokens;
   const auto plan = plan_dispatch(by_group, plain, mix.weights.size(0), {}, nullptr).plan;
-  const auto out = experts_->forward_merged(ops::gather_rows(tokens, plan), plan.offsets, mix.weights, {.row_token = plan.row_token, .training = input.training});
+  const auto out = experts_->forward_merged(ops::gather_rows(tokens, plan), plan.offsets, mix.weights, context_of(input, plan.row_token));
   return ops::combine_rows(out, std::get<TokenChoice>(by_group.choice).weights, plan);
 }
 

@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-Attention::Attention(const ModelSpec& spec, const RandomStream* init) : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim) {
+Attention::Attention(const ModelSpec& spec, const RandomStream* init) : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim), causal_(spec.causal) {
   const int64_t d = spec.d_model, q = num_heads_ * head_dim_, kv = num_kv_heads_ * head_dim_;
   const double out_std = spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers));
   q_proj_ = register_parameter("q_proj", normal_weight(init, "q_proj", {q, d}, spec.init_std));
@@ -30,7 +30,7 @@ torch::Tensor Attention::forward(const torch::Tensor& x, const CallContext& call
     v = cache->values.narrow(1, 0, cache->length + seq);
   }
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
-  const auto out = ops::attention(q, k, v, call.q_segments, call.k_segments, scale);  // [B, S, H, c]
+  const auto out = ops::attention(q, k, v, call.q_segments, call.k_segments, scale, causal_);  // [B, S, H, c]
   return ops::linear(out.reshape({batch, seq, num_heads_ * head_dim_}), o_proj_);
 }
 

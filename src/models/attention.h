@@ -24,6 +24,7 @@ class Attention final : public torch::nn::Module {
 
  private:
   int64_t num_heads_, num_kv_heads_, head_dim_;
+  bool causal_;
   torch::Tensor q_proj_, k_proj_, v_proj_;  // [H*c, d], [G*c, d], [G*c, d]
   torch::Tensor o_proj_;                    // [d, H*c]
 };

@@ -22,7 +22,7 @@ std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, int64_t layer, std::op
       .capacity = m.capacity,
       .dispatcher = m.dispatcher,
       .layer = layer,
-      .causal = true,
+      .causal = spec.causal && !m.allow_lookahead,
       .init_std = seed ? spec.init_std : 0,
       .init_out_std = seed ? residual_std(spec) : 0,
       .seed = seed.value_or(0),
@@ -62,6 +62,9 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
     input.valid = call.valid;
     input.token_ids = call.token_ids;
     input.sequence_ids = call.sequence_ids;
+    input.tags = call.tags;
+    input.positions = call.positions.view({-1});
+    input.previous_ids = call.previous_ids;
     input.training = call.training;
     input.step = call.step;
     input.first_token = call.first_token;
@@ -72,6 +75,9 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
   const auto offsets = torch::tensor({int64_t{0}, rows.size(0)}, torch::kInt64);
   RowContext context;
   context.training = call.training;
+  context.row_token = torch::arange(rows.size(0), torch::kInt64);
+  context.random = call.random.at("layer", static_cast<uint64_t>(layer_));
+  context.first_token = call.first_token;
   return dense_->forward(rows, offsets, context).view(x.sizes());
 }
 

@@ -13,6 +13,8 @@ struct CallContext {
   torch::Tensor q_segments, k_segments;   // [B, S] and [B, Sk] int32; both undefined when all tokens see each other
   torch::Tensor valid;                    // [T] bool; undefined when no token is padding
   torch::Tensor token_ids, sequence_ids;  // [T] int64
+  torch::Tensor tags;                     // [T] int64; undefined when the batch has none
+  torch::Tensor previous_ids;             // [T] int64; defined when a cache holds what came before
   RotaryTable rotary;
   RandomStream random{0};  // of this step
   int64_t step = 0, first_token = 0;

@@ -31,7 +31,8 @@ BlockSpec short_form(const BlockSpec& gate) {
   };
   const bool renormalise = o.weigh.kind == "renormalise" || o.weigh.kind == "softmax_chosen", jitter = o.noise.kind == "jitter";
   if (o.pool.kind != "token" || o.score.kind != "linear" || option(o.score, "bias", false) || (o.noise.kind != "none" && !jitter) ||
-      o.normalise.kind != "softmax" || o.select.kind != "top_k" || (o.weigh.kind != "raw" && !renormalise))
+      o.normalise.kind != "softmax" || option(o.normalise, "groups", int64_t{1}) != 1 || o.balance.kind != "none" || o.keep.kind != "all" ||
+      o.combine != "outputs" || o.null_experts != 0 || o.select.kind != "top_k" || (o.weigh.kind != "raw" && !renormalise))
     return gate;
   return {"top_k",
           ConfigNode{{"k", option(o.select, "k", int64_t{2})}, {"renormalise", renormalise}, {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
@@ -41,7 +42,8 @@ void make_canonical(MoESpec& m) {
   m.gate = short_form(m.gate);
   m.gate = with_defaults(gate_registry(), m.gate);
   m.experts = with_defaults(expert_registry(), m.experts);
-  m.dispatcher = "local";  // how rows travel does not change what is computed
+  m.dispatcher = "local";  // how rows travel does not change what is computed, nor does what was accepted
+  m.allow_lookahead = false;
   if (m.capacity.factor == 0 && m.capacity.eval_factor == 0) m.capacity = {};
   else m.capacity.priority = with_defaults(priority_registry(), m.capacity.priority);
   std::vector<BlockSpec> losses;
@@ -64,7 +66,7 @@ ModelSpec canonical(const ModelSpec& spec) {
   for (int64_t i = 0; i < s.num_layers; ++i) has_dense = has_dense || !s.is_moe_layer(i);
   if (!has_dense) {
     s.d_ff = s.moe->d_expert;
-    s.ffn = "swiglu";
+    s.ffn = with_defaults(expert_registry(), "swiglu");
     s.moe->every = 1;
     s.moe->offset = s.moe->first_k_dense = 0;
   }

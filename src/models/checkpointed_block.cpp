@@ -6,11 +6,18 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+
 namespace switchyard {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
+
+size_t index_of(const torch::Tensor& tensor, const tensor_list& list) {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const torch::Tensor& other) { return other.is_same(tensor); });
+  return static_cast<size_t>(found - list.begin());
+}
 
 // All that the second pass needs besides x.
 struct Recomputation : torch::CustomClassHolder {
@@ -18,13 +25,12 @@ struct Recomputation : torch::CustomClassHolder {
   CallContext call;
   ComputeType compute;
 
-  // {hidden, logits, probs}, as many of them as there are and each tensor once.
+  // {hidden, what the losses read...}, each tensor once.
   [[nodiscard]] tensor_list run(const torch::Tensor& x, BlockTrace& trace) const {
     const ComputeScope scope(compute);
     tensor_list out{block->forward(x, call, nullptr, trace)};
-    const Scores& scores = trace.moe.stats.scores;
-    if (scores.logits.defined()) out.push_back(scores.logits);
-    if (scores.probs.defined() && !scores.probs.is_same(scores.logits)) out.push_back(scores.probs);
+    for (const torch::Tensor* tensor : differentiable(trace.moe.stats))
+      if (index_of(*tensor, out) == out.size()) out.push_back(*tensor);
     return out;
   }
 };
@@ -78,12 +84,12 @@ torch::Tensor checkpointed_forward(const std::shared_ptr<Block>& block, const to
   work->call = call;
   work->compute = ComputeScope::current();
   const auto out = CheckpointedBlock::apply(x, at::TensorList(block->parameters()), work, &trace);
-  Scores& scores = trace.moe.stats.scores;
-  const bool shared = scores.probs.defined() && scores.probs.is_same(scores.logits);
-  size_t next = 1;
-  if (scores.logits.defined()) scores.logits = out[next++];
-  if (shared) scores.probs = scores.logits;
-  else if (scores.probs.defined()) scores.probs = out[next];
+  // What the losses will read must be the outputs of this node, not the tensors of the pass without gradients.
+  RoutingStats& stats = trace.moe.stats;
+  tensor_list made{out[0]};
+  for (const torch::Tensor* tensor : differentiable(stats))
+    if (index_of(*tensor, made) == made.size()) made.push_back(*tensor);
+  for (torch::Tensor* tensor : differentiable(stats)) *tensor = out[index_of(*tensor, made)];
   return out[0];
 }
 

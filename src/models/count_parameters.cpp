@@ -27,7 +27,7 @@ Part matrix(const char* name, int64_t parameters) { return {name, parameters, pa
 Part attention(const ModelSpec& s) {
   const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
   Part part = matrix("attention", s.num_layers * s.d_model * (2 * q + 2 * kv));
-  const double keys = static_cast<double>(s.max_positions) / 2;
+  const double keys = static_cast<double>(s.max_positions) / (s.causal ? 2 : 1);
   part.flops_per_token += static_cast<double>(s.num_layers) * 4.0 * static_cast<double>(q) * keys;  // scores, and the mean of the values
   return part;
 }

@@ -9,6 +9,7 @@ KvCache::KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity) {
     values.push_back(torch::empty({batch, capacity, s.num_kv_heads, s.head_dim}));
   }
   segments = torch::zeros({batch, capacity}, torch::kInt32);
+  token_ids = torch::zeros({batch, capacity}, torch::kInt64);
 }
 
 }  // namespace switchyard

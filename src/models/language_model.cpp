@@ -72,6 +72,20 @@ void set_segments(CallContext& call, const TokenBatch& batch, KvCache* cache) {
   call.k_segments = cache->segments.narrow(1, 0, cache->length + seq);
 }
 
+// Token ids, and with a cache the token before each: that of the first one stands in the cache.
+void set_previous(CallContext& call, const torch::Tensor& ids, KvCache* cache) {
+  call.token_ids = ids.view({-1});
+  if (!cache || ids.numel() == 0) return;
+  const int64_t start = cache->length, seq = ids.size(1);
+  cache->token_ids.narrow(1, start, seq).copy_(ids);
+  call.previous_ids = at::full_like(ids, -1);
+  const int64_t first = std::max<int64_t>(0, start - 1);  // the first place with a token behind it
+  const auto before = cache->token_ids.slice(1, first, start + seq - 1), segment = cache->segments.slice(1, first, start + seq - 1);
+  const auto same = segment == cache->segments.slice(1, first + 1, start + seq);
+  call.previous_ids.slice(1, start > 0 ? 0 : 1).copy_(at::where(same, before, torch::full({}, -1, torch::kInt64)));
+  call.previous_ids = call.previous_ids.view({-1});
+}
+
 void add_to_trace(ModelTrace& trace, Block& block, const BlockTrace& done) {
   if (!block.moe()) return;
   trace.moe.emplace(block.layer(), done.moe);
@@ -81,9 +95,8 @@ void add_to_trace(ModelTrace& trace, Block& block, const BlockTrace& done) {
 
 // All gradient of the losses meets in one node before it enters the block, as it does when the block is recomputed: sums of
 // gradients then have the same order in both modes.
-void give_scores_own_node(Scores& scores) {
-  if (scores.logits.defined()) scores.logits = scores.logits.view_as(scores.logits);
-  if (scores.probs.defined()) scores.probs = scores.probs.view_as(scores.probs);
+void give_own_node(RoutingStats& stats) {
+  for (torch::Tensor* tensor : differentiable(stats)) *tensor = tensor->view_as(*tensor);
 }
 
 }  // namespace
@@ -111,7 +124,8 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   call.rotary = impl_->rotary;
   call.positions = positions_of(batch, options, spec_.max_positions);
   set_segments(call, batch, options.cache);
-  call.token_ids = ids.view({-1});
+  set_previous(call, ids, options.cache);
+  if (batch.tags.defined()) call.tags = batch.tags.to(torch::kInt64).reshape({-1});
   call.random = RandomStream(options.seed, "model").at("step", static_cast<uint64_t>(options.step));
   call.step = options.step;
   call.first_token = options.first_token;
@@ -134,7 +148,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       x = block->forward(x, call, &layer, done);
     } else {
       x = block->forward(x, call, nullptr, done);
-      give_scores_own_node(done.moe.stats.scores);
+      give_own_node(done.moe.stats);
     }
     if (block->moe()) out.stats.push_back(done.moe.stats);
     if (!options.trace) continue;

@@ -54,18 +54,20 @@ void resolve_heads(ModelSpec& s) {
     fail(ErrorKind::config, "model.head_dim = {} is odd: rotary positions turn pairs of coordinates; expected an even number", s.head_dim);
 }
 
-void check_capacity(const CapacityOptions& c) {
+bool must_be_causal(const ModelSpec& s) { return s.causal && !s.moe->allow_lookahead; }
+
+void check_capacity(const CapacityOptions& c, bool causal) {
   within(c.factor, 0, HUGE_VAL, "moe.capacity.factor");
   within(c.eval_factor, 0, HUGE_VAL, "moe.capacity.eval_factor");
   at_least(c.min_capacity, 0, "moe.capacity.min_capacity");
   at_least(c.group_size, 0, "moe.capacity.group_size");
   one_of(c.rounding, {"ceil", "floor", "round"}, "moe.capacity.rounding");
-  one_of(c.overflow, {"drop", "pass_through"}, "moe.capacity.overflow");
+  one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
   priority_registry().check(c.priority, "model.moe.capacity.priority");
-  if (c.factor > 0 && priority_registry().make(c.priority)->looks_ahead())
+  if (causal && c.factor > 0 && priority_registry().make(c.priority)->looks_ahead())
     fail(ErrorKind::config,
          "{}model.moe.capacity.priority = '{}': the place of a token would depend on later tokens, and the model is causal; "
-         "use 'arrival'",
+         "use 'arrival', or model.causal = false, or say model.moe.allow_lookahead = true",
          c.priority.options.location(), c.priority.kind);
 }
 
@@ -86,10 +88,10 @@ void check_gate(const ModelSpec& s, int64_t layer) {
   if (gate->experts_per_token() > static_cast<double>(m.num_experts))
     fail(ErrorKind::config, "{}model.moe.gate '{}' asks for {} experts per token, more than num_experts = {}", m.gate.options.location(), m.gate.kind,
          gate->experts_per_token(), m.num_experts);
-  if (gate->looks_ahead())
+  if (must_be_causal(s) && gate->looks_ahead())
     fail(ErrorKind::config,
-         "{}model.moe.gate = '{}': the routing of a token depends on later tokens, and the model is causal; use a token-choice gate such as "
-         "'top_k'",
+         "{}model.moe.gate = '{}': the routing of a token depends on later tokens, and the model is causal: it leaks the future; use a "
+         "token-choice gate such as 'top_k', or model.causal = false, or say model.moe.allow_lookahead = true",
          m.gate.options.location(), m.gate.kind);
 }
 
@@ -116,7 +118,7 @@ void check_moe(const ModelSpec& s) {
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
-  check_capacity(m.capacity);
+  check_capacity(m.capacity, must_be_causal(s));
   check_losses(m.losses);
   check_gate(s, first_moe_layer(s));
 }

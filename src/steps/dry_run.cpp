@@ -35,6 +35,7 @@ data::Batch random_batch(const TrainOptions& options, int64_t vocab_size, uint64
     batch.segments.push_back(0);
     batch.positions.push_back(static_cast<int32_t>(i % batch.seq));
     batch.documents.push_back(0);
+    batch.tags.push_back(0);
   }
   batch.scored_tokens = batch.batch * batch.seq;
   return batch;

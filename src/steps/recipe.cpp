@@ -86,7 +86,7 @@ int64_t expected_vocab_size(const TokenizerOptions& options) {
 
 ModelSpec resolved_model(const Recipe& recipe) {
   ModelSpec spec = recipe.model;
-  if (spec.vocab_size == 0) spec.vocab_size = expected_vocab_size(recipe.tokenizer);
+  if (spec.vocab_size == 0) spec.vocab_size = expected_vocab_size(recipe.tokenizer) + spec.extra_tokens();
   return spec.resolved();
 }
 

@@ -45,12 +45,14 @@ struct SampleOptions {
   std::string prompt;
   int64_t tokens = 200;
   double temperature = 0.8, top_p = 0.95;
+  int64_t tag = -1;
 
   template <class V> void fields(V&& v) {
     v("prompt", prompt, "how the sample begins; empty = at the start of a document");
     v("tokens", tokens, "length of the sample");
     v("temperature", temperature, "0 = always the most probable token");
     v("top_p", top_p, "nucleus: smallest set of tokens with this probability");
+    v("tag", tag, "number of its domain in alphabetical order, for gates that route by it; -1 = none");
   }
 };
 

@@ -95,6 +95,8 @@ void check_train(const Recipe& recipe, const Checks& check) {
   check.at_least("train.eval_tokens", t.eval_tokens, 0);
   check.at_least("train.checkpoint_every", t.checkpoint_every, 0);
   check.at_least("train.threads", t.threads, 0);
+  check.between("train.consistency.passes", static_cast<double>(t.consistency.passes), 1, 2);
+  check.at_least("train.consistency.alpha", t.consistency.alpha, 0);
   check_optimizer(t.optimizer, check);
   check_schedule(t, check);
 }
@@ -108,8 +110,9 @@ void check_recipe_at(const Recipe& recipe, const ConfigNode& root) {
   check.at_least("sample.tokens", recipe.sample.tokens, 0);
   check.at_least("sample.temperature", recipe.sample.temperature, 0);
   check.between("sample.top_p", recipe.sample.top_p, 0, 1);
+  check.at_least("sample.tag", recipe.sample.tag, -1);
   const ModelSpec model = resolved_model(recipe);
-  if (const int64_t tokens = expected_vocab_size(recipe.tokenizer); model.vocab_size < tokens)
+  if (const int64_t tokens = expected_vocab_size(recipe.tokenizer) + recipe.model.extra_tokens(); model.vocab_size < tokens)
     check.refuse("model.vocab_size", std::to_string(model.vocab_size), fmt::format("0 or at least the tokenizer's {}", tokens));
 }
 

@@ -3,6 +3,7 @@
 #include "base/atomic_dir.h"
 #include "base/config_tree.h"
 #include "base/files.h"
+#include "eval/batch_tensors.h"
 #include "eval/trace_run.h"
 #include "steps/metrics_file.h"
 #include "steps/numeric_checks.h"
@@ -112,9 +113,11 @@ void Run::open_new() {
 
 void Run::make_trainer() {
   ModelSpec spec = recipe_.model;
-  if (spec.vocab_size == 0) spec.vocab_size = data_.tokenizer->vocab_size();
-  if (spec.vocab_size < data_.tokenizer->vocab_size())
-    fail(ErrorKind::config, "model.vocab_size = {}, but the tokenizer has {} tokens", spec.vocab_size, data_.tokenizer->vocab_size());
+  const int64_t tokens = data_.tokenizer->vocab_size() + spec.extra_tokens();
+  if (spec.vocab_size == 0) spec.vocab_size = tokens;
+  if (spec.vocab_size < tokens)
+    fail(ErrorKind::config, "model.vocab_size = {}, but the tokenizer has {} tokens{}", spec.vocab_size, data_.tokenizer->vocab_size(),
+         spec.causal ? "" : " and a model that is not causal one more, the mask");
   const auto seed = static_cast<uint64_t>(recipe_.seed);
   const TrainOptions& t = recipe_.train;
   model_ = std::make_shared<LanguageModel>(spec.resolved(), seed);
@@ -124,7 +127,10 @@ void Run::make_trainer() {
                                                      .micro_batches = t.micro_batches(),
                                                      .seed = seed,
                                                      .cross_documents = recipe_.data.cross_documents});
-  trainer_ = std::make_unique<Trainer>(model_, t, seed, [this](int64_t step, int64_t micro) { return batches_->batch(step, micro); });
+  trainer_ = std::make_unique<Trainer>(model_, t, seed, [this, seed](int64_t step, int64_t micro) {
+    const auto stream = RandomStream(seed, "mask").at("step", static_cast<uint64_t>(step)).at("micro", static_cast<uint64_t>(micro));
+    return task_of(*model_, batches_->batch(step, micro), stream);
+  });
   if (resumed_) {
     const Json& state = loaded_.training_state;
     trainer_->load(loaded_);

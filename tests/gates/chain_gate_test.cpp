@@ -2,35 +2,18 @@
 
 #include "core/chain_gate.h"
 #include "core/ops.h"
-#include "support/moe_oracle.h"
+#include "support/gate_fixture.h"
 #include "switchyard/error.h"
 
 namespace switchyard {
 namespace {
 
 using testing::all_close;
+using testing::choose;
 using testing::fixture_logits;
-
-std::shared_ptr<Gate> gate_of(ConfigNode::Table chain, int64_t d_model, int64_t num_experts) {
-  return gate_registry().make(BlockSpec("chain", chain), GateShape{d_model, num_experts, 0, 1});
-}
-
-// A gate whose logits are its input: d_model = E and the identity as router.
-std::shared_ptr<Gate> gate_on_logits(ConfigNode::Table chain, int64_t num_experts = 4) {
-  auto gate = gate_of(std::move(chain), num_experts, num_experts);
-  torch::NoGradGuard no_grad;
-  gate->named_parameters()["score.weight"].copy_(at::eye(num_experts));
-  return gate;
-}
-
-GateInput input_of(const torch::Tensor& hidden, bool training = false) {
-  GateInput in;
-  in.hidden = hidden;
-  in.training = training;
-  return in;
-}
-
-TokenChoice choose(Gate& gate, const torch::Tensor& hidden) { return std::get<TokenChoice>(gate.route(input_of(hidden)).choice); }
+using testing::gate_of;
+using testing::gate_on_logits;
+using testing::input_of;
 
 TEST(TopK, FixtureGivesTheExpertsAndBothNormalisationOrders) {
   const auto z = fixture_logits();

@@ -49,6 +49,15 @@ TEST(Families, MixtralRefusesByNameWhatItCannotSay) {
   expect_cannot_state("mixtral", {"capacity.factor = 1.25"}, with([](ModelSpec& s) { s.moe->capacity.factor = 1.25; }));
   expect_cannot_state("mixtral", {"gate.renormalise = false"}, with([](ModelSpec& s) { s.moe->gate = {"top_k", {{"renormalise", false}}}; }));
   expect_cannot_state("mixtral", {"moe.gate", "dense"}, with([](ModelSpec& s) { s.moe->gate = "dense"; }));
+  const auto chain = [](ConfigNode::Table more) {
+    more.emplace_back("select", ConfigNode{{"kind", "top_k"}, {"k", 2}});
+    return [more](ModelSpec& s) { s.moe->gate = {"chain", ConfigNode(more)}; };
+  };
+  expect_cannot_state("mixtral", {"moe.gate", "chain"}, with(chain({{"balance", "bias"}})));
+  expect_cannot_state("mixtral", {"moe.gate", "chain"}, with(chain({{"keep", "random_second"}})));
+  expect_cannot_state("mixtral", {"moe.gate", "chain"}, with(chain({{"null_experts", 2}})));
+  expect_cannot_state("mixtral", {"causal = false"}, with([](ModelSpec& s) { s.causal = false; }));
+  expect_cannot_state("mixtral", {"experts.dropout = 0.1"}, with([](ModelSpec& s) { s.moe->experts = {"swiglu", {{"dropout", 0.1}}}; }));
   expect_cannot_state("mixtral", {"dropout = 0.1"}, with([](ModelSpec& s) { s.dropout = 0.1; }));
   expect_cannot_state("mixtral", {"losses.1"}, with([](ModelSpec& s) { s.moe->losses.push_back({"router_z", {{"weight", 1e-3}}}); }));
   expect_cannot_state("mixtral", {"losses.0.layer_reduce", "sum"}, with([](ModelSpec& s) {

@@ -19,11 +19,11 @@ class Gaussian final : public Noiser {
     if (o.std < 0) fail(ErrorKind::config, "noise gaussian: std = {}, expected 0 or more", o.std);
   }
 
-  torch::Tensor on_logits(const torch::Tensor& logits, const GateInput& in) override {
-    if (!in.training) return logits;
-    auto n = torch::empty(logits.sizes(), torch::kFloat32);
-    in.random.at("gaussian").fill_normal(n.data_ptr<float>(), n.numel(), static_cast<uint64_t>(in.first_token * logits.size(1)));
-    return logits + n.mul_(std_);
+  void on_logits(Scored& s) override {
+    if (!s.input.training) return;
+    auto n = torch::empty(s.logits.sizes(), torch::kFloat32);
+    s.input.random.at("gaussian").fill_normal(n.data_ptr<float>(), n.numel(), static_cast<uint64_t>(s.input.first_token * s.logits.size(1)));
+    s.noisy = s.logits + n.mul_(std_);
   }
 
  private:

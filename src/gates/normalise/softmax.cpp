@@ -1,4 +1,6 @@
-// p = softmax over the experts of a token.
+// p = softmax over the experts of a unit; with groups = Z, over each of Z runs of E / Z experts by itself (expert
+// prototyping, arXiv:2105.15082).
+#include "switchyard/error.h"
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
@@ -8,9 +10,23 @@ namespace {
 
 class Softmax final : public Normaliser {
  public:
-  using Options = NoOptions;
-  Softmax(const Options&, const GateShape&) {}
-  torch::Tensor normalise(const torch::Tensor& logits) override { return at::softmax(logits, -1); }
+  struct Options {
+    int64_t groups = 1;
+    template <class V> void fields(V&& v) { v("groups", groups, "runs of experts, each with a softmax of its own"); }
+  };
+
+  Softmax(const Options& o, const GateShape& s) : groups_(o.groups) {
+    if (groups_ < 1 || s.num_experts % groups_ != 0)
+      fail(ErrorKind::config, "normalise softmax: groups = {} in layers.{}.ffn does not divide num_experts = {}", groups_, s.layer, s.num_experts);
+  }
+
+  torch::Tensor normalise(const Scored& s) override {
+    if (groups_ == 1) return at::softmax(s.noisy, -1);
+    return at::softmax(s.noisy.view({s.noisy.size(0), groups_, -1}), -1).view(s.noisy.sizes());
+  }
+
+ private:
+  int64_t groups_;
 };
 
 }  // namespace

@@ -10,8 +10,8 @@ class All final : public Selector {
  public:
   using Options = NoOptions;
   All(const Options&, const GateShape& s) : num_experts_(s.num_experts) {}
-  torch::Tensor select(const torch::Tensor& probs) override {
-    return torch::arange(num_experts_, torch::kInt64).expand({probs.size(0), num_experts_}).contiguous();
+  Selection select(Scored& s) override {
+    return {torch::arange(num_experts_, torch::kInt64).expand({s.probs.size(0), num_experts_}).contiguous()};
   }
   double experts_per_token() const override { return static_cast<double>(num_experts_); }
 

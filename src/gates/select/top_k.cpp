@@ -17,7 +17,7 @@ class TopK final : public Selector {
     if (k_ < 1) fail(ErrorKind::config, "top_k = {} in layers.{}.ffn, expected at least 1", k_, s.layer);
     if (k_ > s.num_experts) fail(ErrorKind::config, "top_k = {} exceeds num_experts = {} in layers.{}.ffn", k_, s.num_experts, s.layer);
   }
-  torch::Tensor select(const torch::Tensor& probs) override { return ops::top_k(probs, k_); }
+  Selection select(Scored& s) override { return {ops::top_k(s.ranked.detach(), k_)}; }
   double experts_per_token() const override { return static_cast<double>(k_); }
 
  private:

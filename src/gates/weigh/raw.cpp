@@ -11,9 +11,7 @@ class Raw final : public Weigher {
  public:
   using Options = NoOptions;
   Raw(const Options&, const GateShape&) {}
-  torch::Tensor weigh(const torch::Tensor&, const torch::Tensor& probs, const torch::Tensor& ids) override {
-    return probs.gather(1, ids.clamp_min(0)) * (ids >= 0).to(probs.scalar_type());
-  }
+  torch::Tensor weigh(const Scored& s, const Selection& chosen) override { return chosen.gather(s.probs); }
 };
 
 }  // namespace

@@ -11,9 +11,9 @@ class Renormalise final : public Weigher {
  public:
   using Options = NoOptions;
   Renormalise(const Options&, const GateShape&) {}
-  torch::Tensor weigh(const torch::Tensor&, const torch::Tensor& probs, const torch::Tensor& ids) override {
-    const auto p = probs.gather(1, ids.clamp_min(0)) * (ids >= 0).to(probs.scalar_type());
-    return p / p.sum(-1, /*keepdim=*/true).clamp_min(1e-20);
+  torch::Tensor weigh(const Scored& s, const Selection& chosen) override {
+    const auto p = chosen.gather(s.probs);
+    return p / chosen.sum_of_unit(p, s.probs.size(0)).clamp_min(1e-20);
   }
   bool constant_for_one() const override { return true; }
 };

@@ -1,5 +1,6 @@
 // w = softmax over the chosen logits (top-k, then softmax: arXiv:1701.06538 equations 3 to 5). The same numbers as
 // `renormalise` after a softmax, without forming the probabilities of the others; also right after another normaliser.
+#include "switchyard/error.h"
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
@@ -13,9 +14,10 @@ class SoftmaxChosen final : public Weigher {
  public:
   using Options = NoOptions;
   SoftmaxChosen(const Options&, const GateShape&) {}
-  torch::Tensor weigh(const torch::Tensor& logits, const torch::Tensor&, const torch::Tensor& ids) override {
-    const auto none = ids < 0;
-    const auto z = logits.gather(1, ids.clamp_min(0)).masked_fill(none, -std::numeric_limits<float>::infinity());
+  torch::Tensor weigh(const Scored& s, const Selection& chosen) override {
+    if (chosen.by_column) fail(ErrorKind::config, "weigh softmax_chosen: needs units that choose experts, not experts that choose units");
+    const auto none = chosen.ids < 0;
+    const auto z = s.noisy.gather(1, chosen.ids.clamp_min(0)).masked_fill(none, -std::numeric_limits<float>::infinity());
     return at::softmax(z, -1).masked_fill(none, 0);  // a row of nobody: NaN from the softmax, replaced by 0
   }
   bool constant_for_one() const override { return true; }
