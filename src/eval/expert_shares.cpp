@@ -35,7 +35,10 @@ struct Shares {
   torch::Tensor operator()(const TokenChoice& choice) const { return of(pairs_of(choice)); }
   torch::Tensor operator()(const ExpertChoice& choice) const { return of(pairs_of(choice)); }
   torch::Tensor operator()(const SoftSlots& slots) const { return slots.combine.detach().view({tokens, experts, -1}).sum(-1); }
-  torch::Tensor operator()(const ExpertMix& mix) const { return mix.weights.detach().index_select(0, mix.group_of); }
+  torch::Tensor operator()(const ExpertMix& mix) const {
+    const auto none = torch::zeros({1, experts}, mix.weights.options().requires_grad(false));  // of padding, which has no group
+    return at::cat({mix.weights.detach(), none}).index_select(0, at::where(mix.group_of >= 0, mix.group_of, torch::full({}, mix.weights.size(0), torch::kInt64)));
+  }
 };
 
 }  // namespace

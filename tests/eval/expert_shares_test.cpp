@@ -22,8 +22,8 @@ TEST(ExpertShares, OfSlotsAndMixes) {
   const auto combine = torch::tensor({{0.1, 0.2, 0.3, 0.4}}, torch::kFloat32);  // two slots per expert
   const Routing slots{SoftSlots{torch::ones({1, 4}), combine}, {}};
   EXPECT_TRUE(torch::allclose(expert_weights(slots, 1, 2), torch::tensor({{0.3, 0.7}}, torch::kFloat32)));
-  const Routing mix{ExpertMix{torch::tensor({{0.9, 0.1}, {0.5, 0.5}}, torch::kFloat32), torch::tensor({1, 0, 1}, torch::kInt64)}, {}};
-  EXPECT_TRUE(torch::allclose(expert_weights(mix, 3, 2), torch::tensor({{0.5, 0.5}, {0.9, 0.1}, {0.5, 0.5}}, torch::kFloat32)));
+  const Routing mix{ExpertMix{torch::tensor({{0.9, 0.1}, {0.5, 0.5}}, torch::kFloat32), torch::tensor({1, 0, -1, 1}, torch::kInt64)}, {}};
+  EXPECT_TRUE(torch::allclose(expert_weights(mix, 4, 2), torch::tensor({{0.5, 0.5}, {0.9, 0.1}, {0.0, 0.0}, {0.5, 0.5}}, torch::kFloat32)));
 }
 
 }  // namespace

@@ -1,0 +1,83 @@
+#include "layer/tag_network.h"
+
+#include "switchyard/error.h"
+
+#include <ATen/ATen.h>
+
+#include <c10/core/GradMode.h>
+
+namespace switchyard {
+namespace {
+
+struct TagPlan {
+  torch::Tensor ids, weights;  // [k], as the tokens of the tag choose them: best first
+  bool merges = false;         // the gate averages parameters
+};
+
+TagPlan plan_of_tag(MoELayer& layer, int64_t tag) {
+  const auto& o = layer.options();
+  const auto refuse = [&](const char* why) {
+    fail(ErrorKind::unsupported, "gate '{}' in layers.{}.ffn: tag {} has no experts of its own, {}", o.gate.kind, o.layer, tag, why);
+  };
+  if (o.communicator && o.communicator->size() > 1) refuse("experts live on several ranks");
+  // Two tokens that have nothing in common but the tag.
+  GateInput in;
+  in.hidden = at::cat({torch::zeros({1, o.d_model}), torch::arange(o.d_model).to(torch::kFloat32).unsqueeze(0)});
+  in.tags = torch::full({2}, tag, torch::kInt64);
+  in.sequence_ids = in.token_ids = torch::arange(2, torch::kInt64);
+  const auto routing = layer.gate().route(in);
+  torch::Tensor ids, weights;  // [2, k]
+  if (const auto* choice = std::get_if<TokenChoice>(&routing.choice)) {
+    ids = choice->expert_ids;
+    weights = choice->weights;
+  } else if (const auto* mix = std::get_if<ExpertMix>(&routing.choice)) {
+    ids = torch::arange(o.num_experts, torch::kInt64).expand({2, o.num_experts});
+    weights = mix->weights.index_select(0, mix->group_of);
+  } else {
+    refuse("it neither chooses experts per token nor averages them");
+  }
+  if (!ids[0].equal(ids[1]) || !weights[0].equal(weights[1])) refuse("the plan depends on the content of tokens");
+  const auto sent = (ids[0] >= 0).nonzero().squeeze(1);
+  return {ids[0].index_select(0, sent), weights[0].index_select(0, sent), std::holds_alternative<ExpertMix>(routing.choice)};
+}
+
+// A layer of `count` experts behind the gate `fixed`; parameters of the bank are what `pick` makes of those of `layer`.
+template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int64_t count, const torch::Tensor& weights, const Pick& pick) {
+  auto o = layer.options();
+  o.num_experts = count;
+  o.gate = "fixed";
+  o.capacity = {};
+  o.losses = {};
+  o.dispatcher = "local";
+  o.communicator = nullptr;
+  o.init_std = o.init_out_std = 0;
+  auto out = std::make_shared<MoELayer>(o);
+  out->gate().named_buffers()["weights"].copy_(weights);
+  auto to = out->experts().named_parameters();
+  for (const auto& item : layer.experts().named_parameters()) to[item.key()].copy_(pick(item.value()));
+  if (layer.shared_experts()) {
+    auto shared = out->shared_experts()->named_parameters();
+    for (const auto& item : layer.shared_experts()->named_parameters()) shared[item.key()].copy_(item.value());
+  }
+  return out;
+}
+
+}  // namespace
+
+std::shared_ptr<MoELayer> experts_of_tag(MoELayer& layer, int64_t tag) {
+  const c10::NoGradGuard no_grad;
+  const auto plan = plan_of_tag(layer, tag);
+  if (plan.merges) fail(ErrorKind::unsupported, "layers.{}.ffn averages the parameters of experts: take merged_expert_of_tag", layer.options().layer);
+  // In the order of choice, which is the order in which outputs are summed.
+  return small_layer(layer, plan.ids.size(0), plan.weights, [&](const torch::Tensor& p) { return p.index_select(0, plan.ids); });
+}
+
+std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag) {
+  const c10::NoGradGuard no_grad;
+  const auto plan = plan_of_tag(layer, tag);
+  return small_layer(layer, 1, torch::ones({1}), [&](const torch::Tensor& p) {
+    return at::matmul(plan.weights.unsqueeze(0), p.index_select(0, plan.ids).flatten(1)).view_as(p.slice(0, 0, 1));
+  });
+}
+
+}  // namespace switchyard

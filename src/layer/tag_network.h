@@ -1,0 +1,20 @@
+// When the plan of a layer is constant per tag (a task, a language, a vector of attributes), the experts of one tag are a
+// small layer of their own: it needs no router, no other experts and no communication.
+#pragma once
+
+#include "switchyard/moe.h"
+
+#include <memory>
+
+namespace switchyard {
+
+// The K experts that `layer` gives to tokens of `tag` outside training, best first, behind the gate `fixed`. Its output is
+// bit for bit that of `layer`. Source: TaskMoE, arXiv:2110.03742 section 3.
+// Throws Error{unsupported} when the plan depends on the content of a token, or experts live on several ranks.
+[[nodiscard]] std::shared_ptr<MoELayer> experts_of_tag(MoELayer& layer, int64_t tag);
+
+// The same as one expert of averaged parameters, sum_i w_i theta_i. Equal for linear experts (arXiv:2206.04674 section 3.2)
+// and for layers with combine = "parameters"; another function for anything else.
+[[nodiscard]] std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag);
+
+}  // namespace switchyard
