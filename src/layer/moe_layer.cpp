@@ -96,6 +96,7 @@ MoEOutput MoELayer::operator()(const torch::Tensor& hidden, int64_t step) {
   GateInput input;
   input.training = is_training();
   input.step = step;
+  if (hidden.dim() == 3) input.sequence_ids = torch::arange(hidden.size(0), torch::kInt64).repeat_interleave(hidden.size(1));  // [batch, seq, d]
   input.random = RandomStream(options_.seed).at("layer", static_cast<uint64_t>(options_.layer)).at("step", static_cast<uint64_t>(step));
   MoETrace trace;
   auto out = forward(hidden, std::move(input), &trace);
