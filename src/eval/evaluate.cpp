@@ -18,17 +18,11 @@ struct Window {
 };
 
 // Appends the windows of one batch. The sums run in token order in double: the batch size does not change them.
-void add_windows(LanguageModel& model, const data::Batch& batch, ComputeType compute, std::vector<Window>& windows) {
-  const auto first_token = static_cast<int64_t>(windows.size()) * batch.seq;  // draws do not depend on the batch size
-  const LabelledBatch tensors = to_tensors(batch);
-  const ComputeScope scope(compute);
-  const torch::Tensor logits = model.logits(model.forward(tensors.tokens, {.first_token = first_token}).hidden);
-  const torch::Tensor losses = ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels).contiguous();
-  const float* loss = losses.data_ptr<float>();
+void add_windows(const data::Batch& batch, const std::vector<double>& losses, std::vector<Window>& windows) {
   for (int64_t row = 0; row < batch.batch; ++row) {
     Window window;
     for (int64_t i = row * batch.seq; i < (row + 1) * batch.seq; ++i) {
-      window.loss += static_cast<double>(loss[i]);
+      window.loss += losses[static_cast<size_t>(i)];
       window.tokens += batch.labels[static_cast<size_t>(i)] != data::kIgnoredLabel;
     }
     windows.push_back(window);
@@ -62,9 +56,8 @@ EvalResult summary(const std::vector<Window>& windows, double bytes_per_token) {
 
 }  // namespace
 
-std::optional<EvalResult> evaluate(LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
-                                   const std::function<bool()>& stop) {
-  const EvalMode mode(model);
+std::optional<EvalResult> evaluate_losses(const LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
+                                          const LossesOfBatch& losses, const std::function<bool()>& stop) {
   const data::EvalBatches batches(text, {.seq_len = options.seq_len,
                                          .batch_size = options.batch_size,
                                          .cross_documents = options.cross_documents,
@@ -73,11 +66,24 @@ std::optional<EvalResult> evaluate(LanguageModel& model, const data::TokenStream
   for (int64_t i = 0; i < batches.size(); ++i) {
     if (stop && stop()) return std::nullopt;
     const auto task = task_of(model, batches.batch(i), RandomStream(0, "mask").at("evaluation", static_cast<uint64_t>(i)));
-    add_windows(model, task, options.compute, windows);
+    add_windows(task, losses(task, static_cast<int64_t>(windows.size()) * task.seq), windows);
   }
   const EvalResult result = summary(windows, batches.bytes_per_token());
   if (!std::isfinite(result.loss)) fail(ErrorKind::numeric, "the loss of the evaluated text is {}: the model's weights or logits are not finite", result.loss);
   return result;
+}
+
+std::optional<EvalResult> evaluate(LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
+                                   const std::function<bool()>& stop) {
+  const EvalMode mode(model);
+  const auto losses = [&](const data::Batch& batch, int64_t first_token) {
+    const LabelledBatch tensors = to_tensors(batch);
+    const ComputeScope scope(options.compute);
+    const torch::Tensor logits = model.logits(model.forward(tensors.tokens, {.first_token = first_token}).hidden);
+    const torch::Tensor each = ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels).contiguous();
+    return std::vector<double>(each.data_ptr<float>(), each.data_ptr<float>() + each.numel());
+  };
+  return evaluate_losses(model, text, options, losses, stop);
 }
 
 }  // namespace switchyard

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/ops.h"
+#include "data/batches.h"
 #include "data/token_file.h"
 #include "switchyard/language_model.h"
 
@@ -29,6 +30,13 @@ struct EvalResult {
   double bits_per_byte = 0;                  // over the bytes of the scored text; end tokens are paid for and have no bytes
   int64_t tokens = 0, windows = 0;
 };
+
+// Losses of all cells of a batch in nats [batch * seq], 0 where nothing is scored. `first_token` counts the cells before it.
+using LossesOfBatch = std::function<std::vector<double>(const data::Batch& batch, int64_t first_token)>;
+
+// The same measurement of anything that predicts tokens; batches come in the order of the text.
+[[nodiscard]] std::optional<EvalResult> evaluate_losses(const LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
+                                                        const LossesOfBatch& losses, const std::function<bool()>& stop = {});
 
 // Runs in evaluation mode without gradients and leaves the model in the mode it was in. `stop` is asked between batches;
 // when it says true, the result is empty. Throws Error{numeric} for a loss that is not finite.

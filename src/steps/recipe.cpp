@@ -13,12 +13,12 @@ namespace {
 namespace fs = std::filesystem;
 
 // Every path of a recipe, so that a recipe means the same wherever it is read.
-constexpr std::pair<const char*, const char*> kPaths[] = {{"data", "path"}, {"tokenizer", "path"}};
+const std::vector<const char*> kPaths[] = {{"data", "path"}, {"tokenizer", "path"}, {"model", "moe", "gate", "file"}};
 
 void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
-  for (const auto& [section, key] : kPaths) {
-    ConfigNode* table = root.find(section);
-    ConfigNode* node = table ? table->find(key) : nullptr;
+  for (const auto& keys : kPaths) {
+    ConfigNode* node = &root;
+    for (const char* key : keys) node = node ? node->find(key) : nullptr;
     auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
     if (text && !text->empty()) *text = fs::absolute(folder / *text).lexically_normal().string();
   }

@@ -43,6 +43,17 @@ struct ScheduleOptions {
   }
 };
 
+// Several passes over each batch whose predictions are drawn together; steps/consistency.h has the formula.
+struct ConsistencyOptions {
+  int64_t passes = 1;
+  double alpha = 1;
+
+  template <class V> void fields(V&& v) {
+    v("passes", passes, "forward passes per batch, each with its own random draws: 1 or 2");
+    v("alpha", alpha, "weight of the disagreement of two passes");
+  }
+};
+
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 16;
@@ -51,6 +62,7 @@ struct TrainOptions {
   std::string compute = "bfloat16";
   OptimizerOptions optimizer = {};
   ScheduleOptions schedule = {};
+  ConsistencyOptions consistency = {};
   double grad_clip = 1.0;
   int64_t log_every = 10;
   int64_t eval_every = 100;
@@ -71,6 +83,7 @@ struct TrainOptions {
     v("compute", compute, "arithmetic of matrix products: bfloat16 or float32; weights stay float32");
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the steps");
+    v("consistency", consistency, "two passes that must agree, for experts that are drawn at random");
     v("grad_clip", grad_clip, "largest global gradient norm; 0 = no clipping");
     v("log_every", log_every, "steps between lines of metrics.jsonl");
     v("eval_every", eval_every, "steps between evaluations; 0 = only at the end");

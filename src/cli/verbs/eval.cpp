@@ -5,6 +5,7 @@
 #include "cli/output.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
+#include "eval/domain_mixture.h"
 #include "eval/evaluate.h"
 #include "steps/interrupt.h"
 #include "switchyard/checkpoint.h"
@@ -16,8 +17,8 @@ namespace switchyard::cli {
 namespace {
 
 struct EvalArguments {
-  std::string model, data, split, dtype = "float32";
-  int64_t seq_len = 0, max_tokens = 0;
+  std::string model, data, split, dtype = "float32", prior = "uniform";
+  int64_t seq_len = 0, max_tokens = 0, domains = 0;
   bool json = false;
 };
 
@@ -28,6 +29,18 @@ int64_t window_length(const EvalArguments& args, const EvaluationText& text, con
   return wanted;
 }
 
+constexpr int64_t kCachedBlocks = 100;
+
+// As one model, or as a mixture of its domains.
+std::optional<DomainMixtureResult> measure(const EvalArguments& args, LanguageModel& model, const data::TokenStream& text, const EvalOptions& options) {
+  if (args.domains > 0) {
+    const int64_t blocks = args.prior == "updating" ? -1 : args.prior == "cached" ? kCachedBlocks : 0;
+    return evaluate_domain_mixture(model, text, options, {.domains = args.domains, .update_blocks = blocks}, interrupt_requested);
+  }
+  const auto result = evaluate(model, text, options, interrupt_requested);
+  return result ? std::optional(DomainMixtureResult{*result, {}, {}}) : std::nullopt;
+}
+
 void run_eval(const EvalArguments& args) {
   const auto folder = find_model(args.model);
   const Checkpoint checkpoint = load_checkpoint(folder);
@@ -35,18 +48,23 @@ void run_eval(const EvalArguments& args) {
   const auto text = open_evaluation_text(folder, args.data, args.split, *checkpoint.tokenizer);
   const int64_t seq_len = window_length(args, text, checkpoint.model->spec());
   const InterruptScope interrupts;
-  const auto result = evaluate(*checkpoint.model, text.stream(),
-                               {.seq_len = seq_len, .max_tokens = args.max_tokens, .cross_documents = text.cross_documents, .compute = parse_compute_type(args.dtype)},
-                               interrupt_requested);
-  if (!result) throw Exit{kInterrupted};
-  if (args.json)
-    return print_json({{"loss", result->loss}, {"loss_se", result->loss_se}, {"perplexity", result->perplexity}, {"perplexity_se", result->perplexity_se},
+  const auto measured = measure(
+      args, *checkpoint.model, text.stream(),
+      {.seq_len = seq_len, .max_tokens = args.max_tokens, .cross_documents = text.cross_documents, .compute = parse_compute_type(args.dtype)});
+  if (!measured) throw Exit{kInterrupted};
+  const EvalResult* result = &measured->eval;
+  if (args.json) {
+    nlohmann::ordered_json out = {{"loss", result->loss}, {"loss_se", result->loss_se}, {"perplexity", result->perplexity}, {"perplexity_se", result->perplexity_se},
                        {"bits_per_byte", result->bits_per_byte}, {"tokens", result->tokens}, {"windows", result->windows}, {"seq_len", seq_len},
-                       {"model", folder.string()}, {"data", text.path.string()}, {"split", text.split}});
+                       {"model", folder.string()}, {"data", text.path.string()}, {"split", text.split}};
+    if (args.domains > 0) out.update({{"domain_posterior", measured->posterior}, {"domain_prior", measured->prior}});
+    return print_json(out);
+  }
   print_result("model          {}\ntext           {} ({})\ntokens         {} in {} windows of {}\n", folder.string(), text.path.string(), text.split, result->tokens,
                result->windows, seq_len);
   print_result("loss           {:.4f} ± {:.4f} nats per token\nperplexity     {:.3f} ± {:.3f}\nbits per byte  {:.4f}\n", result->loss, result->loss_se,
                result->perplexity, result->perplexity_se, result->bits_per_byte);
+  if (args.domains > 0) print_result("domains        {:.3f} (mean posterior)\n", fmt::join(measured->posterior, " "));
 }
 
 }  // namespace
@@ -65,6 +83,12 @@ VerbEntry verb_eval() {
             verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--domains", args->domains, "predict as a mixture of the tags 0 .. N-1, for models that route by domain; 0 = tags of the text")
+                ->type_name("N")
+                ->check(CLI::NonNegativeNumber.description(""));
+            verb.add_option("--prior", args->prior, "of --domains: uniform, updating (follows the text) or cached (follows its first 100 blocks)")
+                ->type_name("uniform|updating|cached")
+                ->check(CLI::IsMember({"uniform", "updating", "cached"}).description(""));
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "machine-readable output");
