@@ -74,6 +74,10 @@ class Mixer {
     const ComputeScope scope(compute_);
     std::vector<torch::Tensor> columns;
     for (int64_t domain = 0; domain < o_.domains; ++domain) {
+      if (o_.update_blocks == 0 && prior_[domain].item<double>() == 0) {  // out for good: its expert is not asked
+        columns.push_back(torch::zeros({batch.batch * batch.seq}));
+        continue;
+      }
       tensors.tokens.tags = torch::full_like(tensors.tokens.input_ids, domain);
       const auto logits = model_.logits(model_.forward(tensors.tokens, {.first_token = first_token}).hidden);
       columns.push_back(-ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels));

@@ -18,7 +18,7 @@ namespace {
 
 struct EvalArguments {
   std::string model, data, split, dtype = "float32", prior = "uniform";
-  int64_t seq_len = 0, max_tokens = 0, domains = 0;
+  int64_t seq_len = 0, max_tokens = 0, domains = 0, tag = -1;
   bool json = false;
 };
 
@@ -33,6 +33,11 @@ constexpr int64_t kCachedBlocks = 100;
 
 // As one model, or as a mixture of its domains.
 std::optional<DomainMixtureResult> measure(const EvalArguments& args, LanguageModel& model, const data::TokenStream& text, const EvalOptions& options) {
+  if (args.tag >= 0) {
+    std::vector<double> prior(static_cast<size_t>(args.tag) + 1, 0);
+    prior.back() = 1;
+    return evaluate_domain_mixture(model, text, options, {.domains = args.tag + 1, .prior = prior}, interrupt_requested);
+  }
   if (args.domains > 0) {
     const int64_t blocks = args.prior == "updating" ? -1 : args.prior == "cached" ? kCachedBlocks : 0;
     return evaluate_domain_mixture(model, text, options, {.domains = args.domains, .update_blocks = blocks}, interrupt_requested);
@@ -83,7 +88,11 @@ VerbEntry verb_eval() {
             verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
+            auto* tag = verb.add_option("--tag", args->tag, "number of the domain that all of the text belongs to, for models that route by it; default: tags of the text")
+                ->type_name("N")
+                ->check(CLI::NonNegativeNumber.description(""));
             verb.add_option("--domains", args->domains, "predict as a mixture of the tags 0 .. N-1, for models that route by domain; 0 = tags of the text")
+                ->excludes(tag)
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
             verb.add_option("--prior", args->prior, "of --domains: uniform, updating (follows the text) or cached (follows its first 100 blocks)")
