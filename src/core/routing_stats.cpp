@@ -90,6 +90,17 @@ RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, co
   return s;
 }
 
+namespace {
+
+// What is counted per token cannot be added over calls of different sizes: there is no pooled value.
+void add_term(std::map<std::string, torch::Tensor>& terms, const std::string& name, const torch::Tensor& term) {
+  const auto found = terms.find(name);
+  if (found == terms.end()) terms.emplace(name, term);
+  else if (found->second.sizes() == term.sizes()) found->second = found->second + term;
+}
+
+}  // namespace
+
 std::vector<torch::Tensor*> differentiable(RoutingStats& s) {
   std::vector<torch::Tensor*> out;
   for (torch::Tensor* tensor : {&s.scores.logits, &s.scores.probs, &s.scores.noisy, &s.scores.noise_std, &s.weights})
@@ -116,7 +127,7 @@ RoutingStats pooled(std::span<const RoutingStats> layers) {
     out.first_counts = out.first_counts + s.first_counts;
     out.kept_counts = out.kept_counts + s.kept_counts;
     for (const auto& [name, term] : s.terms)
-      if (&s != &layers[0]) out.terms[name] = out.terms.count(name) ? out.terms[name] + term : term;
+      if (&s != &layers[0]) add_term(out.terms, name, term);
   }
   for (auto& [name, term] : out.terms) term = term / static_cast<double>(layers.size());
   out.scores = {join(layers, &Scores::logits), join(layers, &Scores::probs), join(layers, &Scores::noisy), join(layers, &Scores::noise_std)};

@@ -8,6 +8,7 @@
 #include "switchyard/random.h"
 
 #include <chrono>
+#include <optional>
 
 namespace switchyard {
 namespace {
@@ -52,11 +53,37 @@ std::string added_bytes(const Tokenizer& tokenizer, std::span<const int32_t> bef
   return new_text.size() >= old_text.size() ? new_text.substr(old_text.size()) : "";
 }
 
+// Logits of the next token, call after call; with a second pass when the options ask for contrast.
+class LogitSource {
+ public:
+  LogitSource(LanguageModel& model, const GenerateOptions& options, int64_t room)
+      : model_(model), options_(options), cache_(model.spec(), 1, room) {
+    if (options.contrast.beta == 0) return;
+    weak_ = with_ranks(model, options.contrast.ranks);
+    weak_cache_.emplace(model.spec(), 1, room);
+  }
+
+  // Of the token behind `ids`, which come behind those of earlier calls.
+  std::vector<float> next(std::span<const int32_t> ids) {
+    auto strong = next_logits(model_, ids, options_.tag, cache_);
+    if (!weak_) return strong;
+    return contrast(strong, next_logits(*weak_, ids, options_.tag, *weak_cache_), options_.contrast.beta, options_.contrast.alpha);
+  }
+
+ private:
+  LanguageModel& model_;
+  const GenerateOptions& options_;
+  KvCache cache_;
+  std::shared_ptr<LanguageModel> weak_;
+  std::optional<KvCache> weak_cache_;
+};
+
 }  // namespace
 
 Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt, const GenerateOptions& options,
                    const TokenSink& sink) {
   check_sampling(options.sampling);
+  check_contrast(options.contrast);
   check_prompt(model.spec(), prompt);
   if (options.max_tokens < 0) fail(ErrorKind::usage, "max_tokens = {}: expected 0 or a positive number", options.max_tokens);
   if (!tokenizer && !options.stop.empty()) fail(ErrorKind::usage, "stop strings need a tokenizer, and the model has none");
@@ -69,11 +96,11 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
 
   Generated out{{}, "", "length", 0, 0};
   TextStream stream(options.stop);
-  KvCache cache(model.spec(), 1, prompt_length + budget);
+  LogitSource source(model, options, prompt_length + budget);
   std::vector<int32_t> seen(prompt.begin(), prompt.end());
   auto start = Clock::now();
   for (int64_t i = 0; i < budget; ++i) {
-    auto logits = next_logits(model, i == 0 ? prompt : std::span<const int32_t>(seen).last(1), options.tag, cache);
+    auto logits = source.next(i == 0 ? prompt : std::span<const int32_t>(seen).last(1));
     if (i == 0) {
       out.prefill_seconds = seconds_since(start);
       start = Clock::now();

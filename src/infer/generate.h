@@ -3,6 +3,7 @@
 
 #include "core/ops.h"
 #include "infer/sampling.h"
+#include "infer/self_contrast.h"
 #include "switchyard/language_model.h"
 
 #include <functional>
@@ -21,6 +22,7 @@ struct GenerateOptions {
   uint64_t seed = 0;               // names the random stream; the draw of token i is a pure function of (seed, i)
   std::vector<std::string> stop;   // the text ends before the first of them; needs a tokenizer
   bool ignore_eos = false;         // go on after the end-of-document token
+  ContrastOptions contrast;        // a second pass through experts that routing passes over; costs as much again
   ComputeType compute = ComputeType::float32;
   int64_t tag = -1;  // domain, language or task of the text, for gates that ask; -1 = not known
 };

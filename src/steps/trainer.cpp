@@ -2,6 +2,7 @@
 
 #include "core/ops.h"
 #include "eval/batch_tensors.h"
+#include "steps/consistency.h"
 #include "steps/numeric_checks.h"
 #include "steps/schedule.h"
 #include "switchyard/error.h"
@@ -9,6 +10,7 @@
 #include <c10/core/GradMode.h>
 
 #include <chrono>
+#include <limits>
 
 namespace switchyard {
 namespace {
@@ -21,8 +23,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 RoutingStats detached(const RoutingStats& stats) {
   RoutingStats out = stats;
-  if (out.scores.logits.defined()) out.scores.logits = out.scores.logits.detach();
-  if (out.scores.probs.defined()) out.scores.probs = out.scores.probs.detach();
+  for (torch::Tensor* tensor : differentiable(out)) *tensor = tensor->detach();
   return out;
 }
 
@@ -53,6 +54,14 @@ LayerMetrics layer_metrics(const RoutingStats& stats) {
   return out;
 }
 
+// Gates that learn by reward see what their tokens cost; NaN where nothing is scored.
+void tell_token_loss(std::vector<RoutingStats>& layers, const torch::Tensor& losses, const LabelledBatch& batch) {
+  auto cost = torch::where(batch.labels == data::kIgnoredLabel, torch::full({}, std::numeric_limits<float>::quiet_NaN()), losses);
+  const auto valid = (batch.tokens.segments >= 0).view({-1});
+  if (!valid.all().item<bool>()) cost = cost.index({valid});
+  for (RoutingStats& stats : layers) stats.token_loss = cost;
+}
+
 void add_mean(std::vector<LossValue>& sum, const std::vector<LossValue>& values, double share) {
   if (sum.empty()) for (const LossValue& v : values) sum.push_back({v.name, 0, 0});
   for (size_t i = 0; i < values.size(); ++i) {
@@ -63,10 +72,10 @@ void add_mean(std::vector<LossValue>& sum, const std::vector<LossValue>& values,
 
 }  // namespace
 
-// One forward and backward pass.
+// Forward and backward over one micro-batch: one pass, or two that must agree.
 struct Trainer::Pass {
-  double loss = 0;  // this pass' part of the step's mean
-  std::vector<RoutingStats> stats;
+  double loss = 0;  // its part of the step's mean; the mean over the passes
+  std::vector<std::vector<RoutingStats>> stats;  // by pass
   std::vector<LossValue> aux;
 };
 
@@ -81,20 +90,35 @@ Trainer::Trainer(std::shared_ptr<LanguageModel> model, const TrainOptions& optio
 Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro, int64_t scored_tokens) {
   const LabelledBatch tensors = to_tensors(batch);
   const ComputeScope scope(compute_);
-  const ModelOutput output = model_->forward(tensors.tokens, {.step = steps_done_,
-                                                              .first_token = micro * batch.batch * batch.seq,
-                                                              .seed = seed_,
-                                                              .checkpoint_activations = options_.activation_checkpointing});
-  const torch::Tensor logits = model_->logits(output.hidden);
-  const torch::Tensor losses = ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels);
-  const torch::Tensor loss = losses.sum() / static_cast<double>(std::max<int64_t>(scored_tokens, 1));
-  AuxLoss aux = model_->aux_loss(output.stats);
-
-  Pass pass{.loss = loss.item<double>(), .stats = {}, .aux = std::move(aux.values)};
-  for (const RoutingStats& stats : output.stats) pass.stats.push_back(detached(stats));
-  check_routing(pass.stats, steps_done_ + 1, last_loss_, parameters());
-  check_loss(pass.loss, steps_done_ + 1, last_loss_, pass.stats, parameters());
-  (loss + aux.total / static_cast<double>(options_.micro_batches())).backward();
+  const auto [passes, alpha] = options_.consistency;
+  const auto scored = static_cast<double>(std::max<int64_t>(scored_tokens, 1)), micro_batches = static_cast<double>(options_.micro_batches());
+  Pass pass;
+  torch::Tensor objective, logits_before;
+  for (int64_t i = 0; i < passes; ++i) {
+    ModelOutput output = model_->forward(tensors.tokens, {.step = steps_done_,
+                                                                .first_token = micro * batch.batch * batch.seq,
+                                                                .seed = seed_of_pass(seed_, i),
+                                                                .checkpoint_activations = options_.activation_checkpointing});
+    const torch::Tensor all = model_->logits(output.hidden), logits = all.reshape({-1, all.size(-1)});
+    const torch::Tensor losses = ops::cross_entropy(logits, tensors.labels), loss = losses.sum() / scored;
+    tell_token_loss(output.stats, losses.detach(), tensors);
+    const AuxLoss aux = model_->aux_loss(output.stats);
+    auto& stats = pass.stats.emplace_back();
+    for (const RoutingStats& layer : output.stats) stats.push_back(detached(layer));
+    check_routing(stats, steps_done_ + 1, last_loss_, parameters());
+    check_loss(loss.item<double>(), steps_done_ + 1, last_loss_, stats, parameters());
+    pass.loss += loss.item<double>() / static_cast<double>(passes);
+    add_mean(pass.aux, aux.values, 1 / static_cast<double>(passes));
+    const torch::Tensor total = loss + aux.total / micro_batches;
+    objective = objective.defined() ? objective + total : total;
+    if (i > 0) {
+      const torch::Tensor gap = disagreement(logits_before, logits, tensors.labels) / scored;
+      pass.aux.push_back({"consistency", gap.item<double>() * micro_batches, gap.item<double>() * micro_batches * alpha});
+      objective = objective + alpha * gap;
+    }
+    logits_before = logits;
+  }
+  objective.backward();
   return pass;
 }
 
@@ -121,7 +145,7 @@ StepMetrics Trainer::step() {
     Pass pass = forward_backward(batches[micro], static_cast<int64_t>(micro), scored);
     metrics.loss += pass.loss;
     add_mean(metrics.aux, pass.aux, 1 / static_cast<double>(batches.size()));
-    stats.push_back(std::move(pass.stats));
+    for (auto& one : pass.stats) stats.push_back(std::move(one));
   }
 
   metrics.grad_norm = gradient_norm(parameters());
