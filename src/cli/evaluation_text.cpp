@@ -2,6 +2,7 @@
 
 #include "cli/training_recipe.h"
 #include "data/corpus.h"
+#include "data/similar_order.h"
 #include "data/tokenize_corpus.h"
 #include "steps/run_folder.h"
 #include "switchyard/error.h"
@@ -13,7 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 // A token file is mapped, so it may lose its name as soon as it is open.
-std::shared_ptr<const data::TokenFile> tokenize(const fs::path& text, const data::SplitOptions& split, const Tokenizer& tokenizer) {
+std::shared_ptr<const data::TokenFile> tokenize(const fs::path& text, const std::string& order, const data::SplitOptions& split, const Tokenizer& tokenizer) {
   std::string name = (fs::temp_directory_path() / "switchyard-eval-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) fail(ErrorKind::io, "{}: cannot make a folder for temporary files", name);
   const struct Cleaner {
@@ -23,7 +24,7 @@ std::shared_ptr<const data::TokenFile> tokenize(const fs::path& text, const data
       fs::remove_all(folder, ignored);
     }
   } cleaner{name};
-  return std::make_shared<data::TokenFile>(data::open_token_file(fs::path(name) / "tokens.bin", data::read_corpus(text), tokenizer, split));
+  return std::make_shared<data::TokenFile>(data::open_token_file(fs::path(name) / "tokens.bin", data::in_order(data::read_corpus(text), order), tokenizer, split));
 }
 
 }  // namespace
@@ -32,18 +33,19 @@ EvaluationText open_evaluation_text(const fs::path& model, const std::string& pa
   if (split != "" && split != "validation" && split != "all") fail(ErrorKind::usage, "--split {}: expected validation or all", split);
   EvaluationText out;
   data::SplitOptions how;
+  std::string order = "given";
   const RunFolder run{fs::weakly_canonical(model).parent_path().parent_path()};  // RUN/checkpoints/best
   out.path = path.empty() ? embedded_corpus() : fs::path(path);
   if (fs::exists(run.recipe())) {
     const Recipe recipe = load_recipe(run.recipe());
     out.seq_len = recipe.train.seq_len;
     out.cross_documents = recipe.data.cross_documents;
-    if (path.empty()) how = recipe.data.split;
+    if (path.empty()) how = recipe.data.split, order = recipe.data.order;
     if (path.empty() && !recipe.data.path.empty()) out.path = recipe.data.path;
   }
   out.split = !split.empty() ? split : path.empty() ? "validation" : "all";
   if (out.split == "all") how.validation_fraction = 0;
-  out.tokens = tokenize(out.path, how, tokenizer);
+  out.tokens = tokenize(out.path, order, how, tokenizer);
   return out;
 }
 

@@ -41,18 +41,17 @@ TagPlan plan_of_tag(MoELayer& layer, int64_t tag) {
   return {ids[0].index_select(0, sent), weights[0].index_select(0, sent), std::holds_alternative<ExpertMix>(routing.choice)};
 }
 
-// A layer of `count` experts behind the gate `fixed`; parameters of the bank are what `pick` makes of those of `layer`.
-template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int64_t count, const torch::Tensor& weights, const Pick& pick) {
+// A layer of `count` experts; parameters of the bank are what `pick` makes of those of `layer`.
+template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int64_t count, const BlockSpec& gate, const Pick& pick) {
   auto o = layer.options();
   o.num_experts = count;
-  o.gate = "fixed";
+  o.gate = gate;
   o.capacity = {};
   o.losses = {};
   o.dispatcher = "local";
   o.communicator = nullptr;
   o.init_std = o.init_out_std = 0;
   auto out = std::make_shared<MoELayer>(o);
-  out->gate().named_buffers()["weights"].copy_(weights);
   auto to = out->experts().named_parameters();
   for (const auto& item : layer.experts().named_parameters()) to[item.key()].copy_(pick(item.value()));
   if (layer.shared_experts()) {
@@ -69,15 +68,42 @@ std::shared_ptr<MoELayer> experts_of_tag(MoELayer& layer, int64_t tag) {
   const auto plan = plan_of_tag(layer, tag);
   if (plan.merges) fail(ErrorKind::unsupported, "layers.{}.ffn averages the parameters of experts: take merged_expert_of_tag", layer.options().layer);
   // In the order of choice, which is the order in which outputs are summed.
-  return small_layer(layer, plan.ids.size(0), plan.weights, [&](const torch::Tensor& p) { return p.index_select(0, plan.ids); });
+  const auto out = small_layer(layer, plan.ids.size(0), "fixed", [&](const torch::Tensor& p) { return p.index_select(0, plan.ids); });
+  out->gate().named_buffers()["weights"].copy_(plan.weights);
+  return out;
 }
 
 std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag) {
   const c10::NoGradGuard no_grad;
   const auto plan = plan_of_tag(layer, tag);
-  return small_layer(layer, 1, torch::ones({1}), [&](const torch::Tensor& p) {
+  return small_layer(layer, 1, "fixed", [&](const torch::Tensor& p) {
     return at::matmul(plan.weights.unsqueeze(0), p.index_select(0, plan.ids).flatten(1)).view_as(p.slice(0, 0, 1));
   });
+}
+
+std::shared_ptr<MoELayer> with_experts(MoELayer& layer, const std::vector<int64_t>& experts) {
+  const c10::NoGradGuard no_grad;
+  const auto& o = layer.options();
+  if (o.communicator && o.communicator->size() > 1) fail(ErrorKind::unsupported, "layers.{}.ffn: experts live on several ranks", o.layer);
+  ConfigNode::Array names(experts.begin(), experts.end());
+  const BlockSpec gate = {"subset", {{"gate", write_any(o.gate)}, {"of", o.num_experts}, {"experts", names}}};
+  const auto ids = torch::tensor(experts, torch::kInt64);
+  const auto out = small_layer(layer, ids.size(0), gate, [&](const torch::Tensor& p) { return p.index_select(0, ids); });
+  auto to = out->gate().named_parameters(), buffers = out->gate().named_buffers();
+  for (const auto& item : layer.gate().named_parameters()) to["gate." + item.key()].copy_(item.value());
+  for (const auto& item : layer.gate().named_buffers()) buffers["gate." + item.key()].copy_(item.value());
+  return out;
+}
+
+std::vector<int64_t> experts_used(const RoutingStats& stats, int64_t tag, double share) {
+  if (!stats.expert_ids.defined() || !stats.tags.defined()) fail(ErrorKind::usage, "experts_used: layer {} has no tokens with tags that choose experts", stats.layer);
+  const auto ids = stats.expert_ids.index({stats.tags == tag}).reshape({-1}) + 1;
+  const auto counts = at::bincount(ids, {}, stats.num_experts + 1).slice(0, 1);
+  const double all = counts.sum().item<double>();
+  std::vector<int64_t> out;
+  for (int64_t e = 0; e < stats.num_experts; ++e)
+    if (const auto n = counts[e].item<double>(); n > 0 && n >= share * all) out.push_back(e);
+  return out;
 }
 
 }  // namespace switchyard

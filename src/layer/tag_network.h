@@ -5,6 +5,7 @@
 #include "switchyard/moe.h"
 
 #include <memory>
+#include <vector>
 
 namespace switchyard {
 
@@ -16,5 +17,12 @@ namespace switchyard {
 // The same as one expert of averaged parameters, sum_i w_i theta_i. Equal for linear experts (arXiv:2206.04674 section 3.2)
 // and for layers with combine = "parameters"; another function for anything else.
 [[nodiscard]] std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag);
+
+// For gates that choose per token: `layer` with the named experts alone, behind the gate `subset`. Tokens that choose only
+// these get the same output, others lose what is missing. `experts_used` tells which ones a task is worth keeping for.
+[[nodiscard]] std::shared_ptr<MoELayer> with_experts(MoELayer& layer, const std::vector<int64_t>& experts);
+
+// The experts that get at least `share` of the (token, choice) pairs of `tag` in `stats`, in order of their ids.
+[[nodiscard]] std::vector<int64_t> experts_used(const RoutingStats& stats, int64_t tag, double share = 0.05);
 
 }  // namespace switchyard

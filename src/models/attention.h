@@ -12,6 +12,7 @@ namespace switchyard {
 struct LayerCache {
   torch::Tensor keys, values;
   int64_t length = 0;
+  torch::Tensor* mix = nullptr;  // KvCache::mixes of the layer
 };
 
 class Attention final : public torch::nn::Module {

@@ -1,6 +1,9 @@
 #include "models/block.h"
 
 #include "core/ops.h"
+#include "core/sequences.h"
+
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -56,7 +59,28 @@ torch::Tensor Block::dropped(const torch::Tensor& branch, const CallContext& cal
   return ops::dropout(branch, dropout_, call.dropout_stream(where, layer_));
 }
 
-torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, BlockTrace& trace) {
+// Merged experts are made once per text, from the mean of its prompt, and stay for all that follows (Lory, arXiv:2405.03133
+// section 3.3): tokens that come one by one have neither a sequence nor a segment to be averaged over.
+torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace) {
+  const int64_t rows = x.size(0), seq = x.size(1);
+  auto row = torch::arange(rows, torch::kInt64).repeat_interleave(seq);
+  if (input.valid.defined()) row = at::where(input.valid, row, torch::full({}, rows, torch::kInt64));
+  if (!cache.mix->defined()) {
+    const auto y = moe_->forward(x, input, &trace.moe);
+    if (cache.length > 0 || !std::holds_alternative<ExpertMix>(trace.moe.routing.choice)) return y;
+    GateInput prompt = input;  // one token per text: its mean
+    prompt.hidden = means_of(x.reshape({rows * seq, -1}), row, rows + 1).slice(0, 0, rows);
+    prompt.sequence_ids = torch::arange(rows, torch::kInt64);
+    prompt.valid = prompt.token_ids = prompt.positions = prompt.previous_ids = torch::Tensor();
+    if (input.tags.defined()) prompt.tags = input.tags.view({rows, seq}).select(1, seq - 1);
+    const auto made = moe_->gate().route(prompt);
+    const auto& mix = std::get<ExpertMix>(made.choice);
+    *cache.mix = mix.weights.index_select(0, mix.group_of);
+  }
+  return moe_->apply(x, input, {.choice = ExpertMix{*cache.mix, at::where(row < rows, row, torch::full({}, -1, torch::kInt64))}}, &trace.moe);
+}
+
+torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   if (moe_) {
     GateInput input;
     input.valid = call.valid;
@@ -69,7 +93,7 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
     input.step = call.step;
     input.first_token = call.first_token;
     input.random = call.random.at("layer", static_cast<uint64_t>(layer_));
-    return moe_->forward(x, input, &trace.moe);
+    return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
   }
   const auto rows = x.view({-1, x.size(-1)});
   const auto offsets = torch::tensor({int64_t{0}, rows.size(0)}, torch::kInt64);
@@ -84,7 +108,7 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const auto h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache), call, "attn_dropout");
   trace.ffn_input = ops::rms_norm(h, ffn_norm_, norm_eps_);
-  trace.ffn_output = feed_forward(trace.ffn_input, call, trace);
+  trace.ffn_output = feed_forward(trace.ffn_input, call, cache, trace);
   return h + dropped(trace.ffn_output, call, "ffn_dropout");
 }
 

@@ -26,7 +26,8 @@ class Block final : public torch::nn::Module {
   [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a dense block
 
  private:
-  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, BlockTrace& trace);
+  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
+  torch::Tensor keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace);
   torch::Tensor dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const;
 
   int64_t layer_;

@@ -8,6 +8,7 @@ KvCache::KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity) {
     keys.push_back(torch::empty({batch, capacity, s.num_kv_heads, s.head_dim}));
     values.push_back(torch::empty({batch, capacity, s.num_kv_heads, s.head_dim}));
   }
+  mixes.resize(static_cast<size_t>(s.num_layers));
   segments = torch::zeros({batch, capacity}, torch::kInt32);
   token_ids = torch::zeros({batch, capacity}, torch::kInt64);
 }

@@ -144,7 +144,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       x = checkpointed_forward(block, x, call, done);
     } else if (options.cache) {
       const auto i = static_cast<size_t>(block->layer());
-      LayerCache layer{options.cache->keys[i], options.cache->values[i], options.cache->length};
+      LayerCache layer{options.cache->keys[i], options.cache->values[i], options.cache->length, &options.cache->mixes[i]};
       x = block->forward(x, call, &layer, done);
     } else {
       x = block->forward(x, call, nullptr, done);

@@ -17,12 +17,13 @@
 namespace switchyard {
 
 struct DataOptions {
-  std::string path;
+  std::string path, order = "given";
   data::SplitOptions split;
   bool cross_documents = false;
 
   template <class V> void fields(V&& v) {
     v("path", path, "text file, folder, or JSONL of documents or conversations");
+    v("order", order, "of the documents: given, or similar (neighbours are alike, for windows over document borders)");
     split.fields(v);
     v("cross_documents", cross_documents, "attention looks over document borders");
   }

@@ -54,6 +54,7 @@ class Checks {
 void check_data(const Recipe& recipe, const Checks& check) {
   check.at_least("seed", recipe.seed, 0);
   check.between("data.validation_fraction", recipe.data.split.validation_fraction, 0, 1, true);
+  check.one_of("data.order", recipe.data.order, {"given", "similar"});
   check.at_least("data.whole_documents_above", recipe.data.split.whole_documents_above, 0);
   check.one_of("tokenizer.kind", recipe.tokenizer.kind, {"bpe", "byte", "file"});
   if (recipe.tokenizer.kind == "bpe") check.at_least("tokenizer.vocab_size", recipe.tokenizer.vocab_size, 257);

@@ -1,6 +1,7 @@
 #include "steps/train_data.h"
 
 #include "data/corpus.h"
+#include "data/similar_order.h"
 #include "data/split.h"
 #include "data/tokenize_corpus.h"
 #include "switchyard/error.h"
@@ -20,7 +21,7 @@ TrainData open_train_data(const Recipe& recipe, std::shared_ptr<const Tokenizer>
                           TrainObserver& observer) {
   if (recipe.data.path.empty())
     fail(ErrorKind::config, "data.path is empty; expected a text file, a folder or a JSONL file (--set data.path=FILE)");
-  const std::vector<data::Document> documents = data::read_corpus(recipe.data.path);
+  const std::vector<data::Document> documents = data::in_order(data::read_corpus(recipe.data.path), recipe.data.order);
   TrainData out;
   out.documents = static_cast<int64_t>(documents.size());
   for (const data::Document& document : documents) out.bytes += static_cast<int64_t>(document.text.size());
