@@ -88,6 +88,17 @@ TEST_F(EvaluateTest, EqualsBruteForce) {
   }
 }
 
+// Experts that are drawn at random, one per token or text: a function of the place in the text, not of the batch.
+TEST_F(EvaluateTest, RandomExpertsDoNotDependOnTheBatchSize) {
+  for (const char* unit : {"token", "sequence"}) {
+    auto spec = small_sparse_spec();
+    spec.moe->gate = {"random", {{"eval_unit", unit}}};
+    LanguageModel model(spec, 5);
+    const auto one = evaluate(model, text(), {.seq_len = 8, .batch_size = 1}), all = evaluate(model, text(), {.seq_len = 8, .batch_size = 16});
+    EXPECT_NEAR(one->loss, all->loss, 1e-6) << unit;
+  }
+}
+
 TEST_F(EvaluateTest, IsTheSameEveryTimeAndLeavesTheModeAlone) {
   model_.train();
   const auto a = evaluate(model_, text(), {.seq_len = 16});

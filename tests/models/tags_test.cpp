@@ -23,10 +23,10 @@ torch::Tensor some_ids(int64_t batch, int64_t seq) {
   return ids;
 }
 
-torch::Tensor experts(LanguageModel& model, const TokenBatch& batch, KvCache* cache = nullptr) {
+torch::Tensor experts(LanguageModel& model, const TokenBatch& batch, KvCache* cache = nullptr, int64_t first_token = 0) {
   model.eval();
   ModelTrace trace;
-  (void)model.forward(batch, {.cache = cache, .trace = &trace});
+  (void)model.forward(batch, {.first_token = first_token, .cache = cache, .trace = &trace});
   return std::get<TokenChoice>(trace.moe.at(1).routing.choice).expert_ids;
 }
 
@@ -69,6 +69,19 @@ TEST(Hashes, OfTheTokenBeforeAreTheSameFromACache) {
       at += n;
     }
     EXPECT_TRUE(torch::equal(at::cat(parts, 1), whole)) << key;
+  }
+}
+
+// As generate() calls the model: one text, each call behind the last.
+TEST(RandomGate, DrawsTheSameFromACache) {
+  for (const char* unit : {"token", "sequence"}) {
+    LanguageModel model(with_gate({"random", {{"eval_unit", unit}}}), 1);
+    const auto ids = some_ids(1, 9);
+    const auto whole = experts(model, {ids, {}, {}});
+    KvCache cache(model.spec(), 1, 9);
+    for (int64_t at = 0; at < 9; ++at)
+      EXPECT_TRUE(torch::equal(experts(model, {ids.slice(1, at, at + 1), {}, {}}, &cache, at), whole.slice(0, at, at + 1))) << unit << " " << at;
+    EXPECT_EQ(whole.max().item<int64_t>() == whole.min().item<int64_t>(), unit == std::string("sequence"));
   }
 }
 
