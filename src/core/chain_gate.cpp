@@ -1,5 +1,7 @@
 #include "core/chain_gate.h"
 
+#include "core/cv_squared.h"
+#include "core/expected_load.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -41,6 +43,17 @@ torch::Tensor null_balance(const gates::Scored& s, const torch::Tensor& ids, int
   auto f = at::bincount(valid_ids.reshape({-1}) + 1, {}, all + 1).slice(0, 1).to(torch::kFloat32) / static_cast<double>(std::max<int64_t>(1, probs.size(0)));
   f.slice(0, num_experts).fill_(f.slice(0, num_experts).mean());
   return static_cast<double>(all) * (f * (probs.size(0) > 0 ? probs.mean(0) : probs.sum(0))).sum();
+}
+
+// Balance of a gate that merges k of its experts, over units, each counted once: a mix leaves nothing else to count.
+//   importance = CV(sum of weights)^2,  load = CV(expected load)^2 under learned noise, without it of the choices
+// (arXiv:1701.06538 appendix A; MEO, arXiv:2310.09832).
+void add_merge_balance(gates::Scored& s, const torch::Tensor& ids, const torch::Tensor& mix) {
+  const auto counted = [&](const torch::Tensor& x) { return s.valid.defined() ? x.index({s.valid}) : x; };
+  s.terms["importance"] = cv_squared(counted(mix).sum(0));
+  const auto load = s.noise_std.defined() ? chance_to_be_chosen(counted(s.logits), counted(s.noisy), counted(s.noise_std), ids.size(1)).sum(0)
+                                          : at::bincount(counted(ids).reshape({-1}) + 1, {}, mix.size(1) + 1).slice(0, 1).to(mix.scalar_type());
+  s.terms["load"] = cv_squared(load);
 }
 
 }  // namespace
@@ -113,6 +126,7 @@ Routing ChainGate::parameters(gates::Scored& s, const gates::Selection& chosen, 
   const auto sent = chosen.ids >= 0;
   const auto mix = torch::zeros({s.probs.size(0), num_experts_}, weights.options())
                        .scatter_add(1, chosen.ids.clamp_min(0), weights * sent.to(weights.scalar_type()));
+  if (null_experts_ == 0 && chosen.ids.size(1) < num_experts_) add_merge_balance(s, chosen.ids, mix);
   const auto groups = s.unit_of.defined() ? s.unit_of : torch::arange(mix.size(0), torch::kInt64);
   if (!s.valid.defined()) return {.choice = ExpertMix{mix, groups}};
   // Only units that have tokens are worth a merged expert; padding belongs to none.

@@ -53,7 +53,7 @@ template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int
   o.init_std = o.init_out_std = 0;
   auto out = std::make_shared<MoELayer>(o);
   auto to = out->experts().named_parameters();
-  for (const auto& item : layer.experts().named_parameters()) to[item.key()].copy_(pick(item.value()));
+  for (const auto& item : layer.experts().named_parameters()) to[item.key()].copy_(item.key().rfind("shared.", 0) == 0 ? item.value() : pick(item.value()));
   if (layer.shared_experts()) {
     auto shared = out->shared_experts()->named_parameters();
     for (const auto& item : layer.shared_experts()->named_parameters()) shared[item.key()].copy_(item.value());

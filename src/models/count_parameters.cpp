@@ -12,13 +12,16 @@ using Part = ParameterCount::Part;
 
 struct ExpertSize {
   int64_t parameters;
-  double flops;  // per row
+  double flops;    // per row
+  int64_t common;  // parameters of the bank that belong to no expert
 };
 
 ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert) {
   const auto bank = expert_registry().make(
       kind, BankShape{.d_model = d_model, .d_expert = d_expert, .num_experts = 1, .num_local_experts = 0, .init_std = 0, .init_out_std = 0});
-  return {bank->parameters_per_expert(), bank->flops_per_row()};
+  int64_t common = 0;
+  for (const auto& p : bank->parameters()) common += p.numel();  // the bank has no expert
+  return {bank->parameters_per_expert(), bank->flops_per_row(), common};
 }
 
 // A matrix that multiplies every token: two FLOPs per parameter.
@@ -35,7 +38,7 @@ Part attention(const ModelSpec& s) {
 void add_feed_forward(std::vector<Part>& parts, const ModelSpec& s, int64_t moe_layers) {
   if (const int64_t dense_layers = s.num_layers - moe_layers; dense_layers > 0) {
     const auto one = size_of(s.ffn, s.d_model, s.d_ff);
-    const int64_t total = dense_layers * one.parameters;
+    const int64_t total = dense_layers * (one.parameters + one.common);
     parts.push_back({"dense feed-forward", total, total, static_cast<double>(dense_layers) * one.flops});
   }
   if (moe_layers == 0) return;
@@ -44,11 +47,12 @@ void add_feed_forward(std::vector<Part>& parts, const ModelSpec& s, int64_t moe_
   parts.push_back(matrix("router", moe_layers * gate->num_parameters()));
   const auto expert = size_of(m.experts, s.d_model, m.d_expert);
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
-  parts.push_back({"experts", moe_layers * m.num_experts * expert.parameters, static_cast<int64_t>(layers * k * static_cast<double>(expert.parameters)),
-                   layers * k * expert.flops});
+  parts.push_back({"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
+                   static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
   if (m.num_shared_experts == 0) return;
   const auto shared = size_of(m.experts, s.d_model, m.num_shared_experts * m.d_expert);
-  parts.push_back({"shared experts", moe_layers * shared.parameters, moe_layers * shared.parameters, layers * shared.flops});
+  const int64_t always = moe_layers * (shared.parameters + shared.common);
+  parts.push_back({"shared experts", always, always, layers * shared.flops});
 }
 
 }  // namespace

@@ -138,6 +138,19 @@ TEST(ParameterCount, EqualsTheBuiltModelForRandomSpecifications) {
   }
 }
 
+// A token attention belongs to the bank and to none of its experts.
+TEST(ParameterCount, CountsWhatExpertsShareOncePerLayer) {
+  for (const int64_t shared : {0, 1}) {
+    ModelSpec s = testing::small_spec();
+    s.moe->experts = {"biased_linear", {{"reduction", 2}}};
+    s.moe->num_shared_experts = shared;
+    s.ffn = s.moe->experts;
+    int64_t built = 0;
+    for (const auto& p : LanguageModel(s, std::nullopt).parameters()) built += p.numel();
+    EXPECT_EQ(count_parameters(s).total, built);
+  }
+}
+
 TEST(ParameterCount, MixtralHasThePublishedSize) {
   // arXiv:2401.04088 section 2 and table 1: 47B parameters, 13B active. Nothing of that size is allocated.
   ModelSpec s;
