@@ -37,8 +37,10 @@ struct Comparison {
 
 [[nodiscard]] Comparison compare(std::vector<RunFiles> runs);
 
-// The page; "about" is a paragraph of plain text under the title.
-[[nodiscard]] std::string render_comparison(const Comparison& comparison, const std::string& title, const std::string& about);
+struct MeasureTable;  // report/measures.h
+
+// The page; "about" is a paragraph of plain text under the title; `measures` adds a section.
+[[nodiscard]] std::string render_comparison(const Comparison& comparison, const std::string& title, const std::string& about, const MeasureTable* measures = nullptr);
 
 // A picture for use outside of a page, on its own light background.
 [[nodiscard]] std::string comparison_svg(const Comparison& comparison, CompareOver over, const std::string& title);

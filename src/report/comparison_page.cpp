@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "report/comparison.h"
+#include "report/measures.h"
 #include "report/page.h"
 #include "report/page_assets.h"
 #include "report/svg_chart.h"
@@ -124,7 +125,7 @@ std::string both_widths(const LineChart& chart) {
 
 }  // namespace
 
-std::string render_comparison(const Comparison& c, const std::string& title, const std::string& about) {
+std::string render_comparison(const Comparison& c, const std::string& title, const std::string& about, const MeasureTable* measures) {
   std::string body = fmt::format("<header>\n<p class=\"kicker\">Switchyard comparison</p>\n<h1>{}</h1>\n{}</header>\n<main>\n", escape(title),
                                  about.empty() ? "" : "<p class=\"sub\">" + escape(about) + "</p>\n");
   const bool any = std::any_of(c.over_steps.begin(), c.over_steps.end(), [](const GroupCurve& g) { return !g.spread.empty(); });
@@ -134,6 +135,7 @@ std::string render_comparison(const Comparison& c, const std::string& title, con
   Section time{"time", "Loss against time", "The same against the time spent in training steps.", ""};
   time.body = any ? card("", "", both_widths(loss_chart(c, CompareOver::seconds))) : missing("No eval record in any of these runs.");
   body += section_html(figures) + section_html(steps) + section_html(time);
+  if (measures) body += section_html({"measures", "Routing, quality and cost", "", measures_html(*measures)});
   std::vector<std::vector<std::string>> rows;
   for (const RunGroup& group : c.groups)
     for (const RunFiles& run : group.seeds)

@@ -1,6 +1,6 @@
 // switchyard train: a recipe in, a run folder out
-#include "base/files.h"
 #include "cli/after_training.h"
+#include "cli/command_line.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
 #include "cli/output.h"
@@ -51,14 +51,6 @@ void print_dry_run(const Recipe& recipe, bool json) {
                  format_count(static_cast<double>(d.tokens)));
   else
     print_result("time         unknown: it would not fit into memory\n");
-}
-
-// The words that started this process, for run.json.
-std::string command_line() {
-  std::string words = read_text_file("/proc/self/cmdline");
-  while (!words.empty() && words.back() == '\0') words.pop_back();
-  std::replace(words.begin(), words.end(), '\0', ' ');
-  return words;
 }
 
 void announce(const Recipe& recipe, const std::string& out) {

@@ -1,0 +1,137 @@
+// switchyard compare: recipes under one budget, or on the routing bench, over several seeds
+#include "base/files.h"
+#include "cli/command_line.h"
+#include "cli/exit_code.h"
+#include "cli/output.h"
+#include "cli/train_progress.h"
+#include "cli/training_recipe.h"
+#include "cli/verb.h"
+#include "report/comparison.h"
+#include "report/measures.h"
+#include "steps/bench_comparison.h"
+#include "steps/comparison.h"
+#include "steps/interrupt.h"
+#include "switchyard/error.h"
+
+#include <ATen/Parallel.h>
+#include <CLI/CLI.hpp>
+
+#include <optional>
+
+namespace switchyard::cli {
+namespace {
+
+struct CompareArguments {
+  std::vector<std::string> recipes, set;
+  std::string task = "text", budget, out;
+  int64_t seeds = 3, steps = 300;
+  int threads = 0;
+  bool json = false, quiet = false;
+};
+
+// One line per run that begins, and its progress.
+class CompareProgress final : public ComparisonObserver {
+ public:
+  explicit CompareProgress(bool quiet) : quiet_(quiet) {}
+  TrainObserver& begins(const Recipe& recipe, const std::filesystem::path& folder) override {
+    if (!quiet_) note("{}: {} steps of {} tokens", folder.string(), recipe.train.steps, recipe.train.batch_size * recipe.train.seq_len);
+    return progress_.emplace(quiet_, recipe.train.log_every);
+  }
+  void ends(const std::filesystem::path& folder, const std::string& failure) override {
+    progress_.reset();
+    if (!failure.empty()) note("{}: left out: {}", folder.string(), failure);
+  }
+  void close() { progress_.reset(); }
+
+ private:
+  bool quiet_;
+  std::optional<TrainProgress> progress_;
+};
+
+void print_measures(const report::MeasureTable& table) {
+  std::vector<Column> columns = {{"recipe"}, {"seeds", true}};
+  for (const auto& measure : table.measures) columns.push_back({measure.title, true});
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& row : table.rows) {
+    auto& cells = rows.emplace_back(std::vector<std::string>{row.name, std::to_string(row.seeds)});
+    for (size_t m = 0; m < table.measures.size(); ++m) cells.push_back(report::measure_text(table.measures[m], row.values[m]));
+  }
+  write_result(format_table(columns, rows));
+}
+
+// The table on stdout, compare.json and compare.html in `out` unless it is empty.
+void finish(const CompareArguments& args, const report::MeasureTable& table, nlohmann::ordered_json facts, const std::string& page) {
+  facts["recipes"] = report::to_json(table);
+  args.json ? print_json(facts) : print_measures(table);
+  if (args.out.empty()) return;
+  const std::filesystem::path out = args.out;
+  std::filesystem::create_directories(out);
+  write_file_atomic(out / "compare.json", facts.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomic(out / "compare.html", page);
+  if (!args.json) print_result("\n{}\n{}\n", (out / "compare.json").string(), (out / "compare.html").string());
+}
+
+std::vector<Recipe> compared_recipes(const CompareArguments& args) {
+  std::vector<std::string> set = args.set;
+  if (args.threads > 0) set.push_back("train.threads=" + std::to_string(args.threads));
+  std::vector<Recipe> recipes;
+  for (const auto& word : args.recipes) recipes.push_back(training_recipe(word, "", set));
+  return recipes;
+}
+
+void compare_on_clusters(const CompareArguments& args) {
+  if (!args.budget.empty()) fail(ErrorKind::usage, "--budget is for --task text; the routing bench takes --steps");
+  if (args.threads > 0) at::set_num_threads(args.threads);
+  const auto table = bench_recipes(compared_recipes(args), {.seeds = args.seeds, .steps = args.steps}, [&](const std::string& line) {
+    if (!args.quiet) write_note(line);
+  });
+  finish(args, table, {{"task", "clusters"}, {"seeds", args.seeds}, {"steps", args.steps}},
+         report::render_measures(table, "Gates on the routing bench",
+                                 fmt::format("Clustered linear regression through one layer of eight linear experts: {} steps, {} seeds.", args.steps, args.seeds)));
+}
+
+void compare_on_text(CompareArguments args) {
+  if (args.budget.empty()) fail(ErrorKind::usage, "no budget given; expected --budget steps=N, flops=X or time=60s");
+  if (args.out.empty()) args.out = "runs/compare";
+  const InterruptScope interrupts;
+  CompareProgress progress(args.quiet);
+  const auto result = run_comparison(compared_recipes(args), {.out = args.out, .budget = args.budget, .seeds = args.seeds, .command = command_line(),
+                                                              .stop = interrupt_requested}, progress);
+  progress.close();
+  if (result.status == TrainStatus::interrupted) {
+    note("interrupted; what was trained is saved in {}; the same command goes on", args.out);
+    throw Exit{kInterrupted};
+  }
+  if (result.runs.empty()) fail(ErrorKind::numeric, "no run of this comparison came to its end");
+  std::vector<report::RunFiles> runs;
+  for (const auto& folder : result.runs) runs.push_back(report::read_run(folder.string()));
+  const auto comparison = report::compare(std::move(runs));
+  const auto table = report::measure_runs(comparison.groups);
+  finish(args, table, {{"task", "text"}, {"budget", args.budget}, {"seeds", args.seeds}},
+         report::render_comparison(comparison, "Comparison of recipes", "Budget of each run: " + args.budget + ".", &table));
+}
+
+}  // namespace
+
+VerbEntry verb_compare() {
+  return {"compare", 45, "Train recipes under one budget over several seeds and compare loss, routing and cost", [](CLI::App& verb) {
+            auto args = std::make_shared<CompareArguments>();
+            verb.add_option("recipes", args->recipes, "recipe files or names; the first dense one is the measure of step times")->required()->type_name("RECIPE ...");
+            verb.add_option("--task", args->task, "text: train the recipes; clusters: their gates on the routing bench, seconds each")
+                ->type_name("text|clusters")
+                ->check(CLI::IsMember({"text", "clusters"}).description(""));
+            verb.add_option("--seeds", args->seeds, "runs of each recipe")->type_name("N")->check(CLI::Range(1, 1000).description(""));
+            verb.add_option("--budget", args->budget, "text: what every run may spend: steps=N, flops=X (forward and backward), time=60s")->type_name("WHAT=AMOUNT");
+            verb.add_option("--steps", args->steps, "clusters: training steps")->type_name("N")->check(CLI::Range(1, 1000000).description(""));
+            verb.add_option("--out", args->out, "folder of the runs, compare.json and compare.html; text: default runs/compare, goes on with what is there")->type_name("DIR");
+            verb.add_option("--set", args->set, "override a key of every recipe; may be given again")->type_name("KEY=VALUE")->allow_extra_args(false);
+            verb.add_option("--threads", args->threads, "threads that compute; 0 = what the recipes say, else all cores")->type_name("N")->check(CLI::Range(0, 4096).description(""));
+            verb.add_flag("--json", args->json, "the figures as JSON");
+            verb.add_flag("--quiet", args->quiet, "no progress");
+            verb.footer("Examples:\n  switchyard compare demo/dense demo/moe --budget flops=1e13 --out runs/fair\n"
+                        "  switchyard compare --task clusters switch expert-choice mixtral-gate --seeds 3");
+            verb.callback([args] { args->task == "clusters" ? compare_on_clusters(*args) : compare_on_text(*args); });
+          }};
+}
+
+}  // namespace switchyard::cli
