@@ -3,7 +3,8 @@
 #   bin/switchyard                 the program
 #   include/switchyard/            public headers
 #   lib/                           static libraries, lib/cmake/switchyard
-#   share/switchyard/              systems.tsv, recipes, data: the program looks for them in ../share/switchyard
+#   share/switchyard/              systems.tsv, recipes, data, heads.txt (what the sources say of themselves, for `explain`):
+#                                  the program looks for them in ../share/switchyard
 include(CMakePackageConfigHelpers)
 
 set(sw_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/switchyard)
@@ -29,4 +30,6 @@ install(FILES ${PROJECT_BINARY_DIR}/switchyardConfig.cmake ${PROJECT_BINARY_DIR}
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/switchyard DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/recipes ${PROJECT_SOURCE_DIR}/data DESTINATION ${sw_share_dir})
 install(FILES ${PROJECT_SOURCE_DIR}/systems.tsv DESTINATION ${sw_share_dir})
+install(CODE "execute_process(COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR}
+  -DOUT=\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${sw_share_dir}/heads.txt -P ${CMAKE_CURRENT_LIST_DIR}/SourceHeads.cmake COMMAND_ERROR_IS_FATAL ANY)")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})

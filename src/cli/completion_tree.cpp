@@ -1,6 +1,7 @@
 #include "cli/completion_tree.h"
 
 #include "cli/catalogue.h"
+#include "cli/explain.h"
 #include "cli/find_recipe.h"
 #include "switchyard/error.h"
 
@@ -26,6 +27,14 @@ std::vector<std::string> recipe_names() {
   }
 }
 
+std::vector<std::string> explainable() {
+  try {
+    return explainable_names();
+  } catch (const Error&) {
+    return {};
+  }
+}
+
 std::vector<std::string> alternatives(const std::string& type) {
   std::vector<std::string> words(1);
   for (const char c : type) c == '|' ? static_cast<void>(words.emplace_back()) : words.back().push_back(c);
@@ -40,6 +49,7 @@ Completer completer_for(const std::string& type) {
     else if (word == "DIR" || word == "MODEL-DIR" || word == "RUN") out.folders = true;
     else if (word == "RECIPE") { out.files = true; out.words = recipe_names(); }
     else if (word == "NOUN") { out.words = part_nouns(); out.words.insert(out.words.begin(), "systems"); }
+    else if (word == "ID") out.words = explainable();
     else if (word == "FAMILY") { out.words = names_of("families"); out.words.insert(out.words.begin(), {"auto", "switchyard"}); }
     else if (!word.empty() && std::islower(static_cast<unsigned char>(word.front()))) out.words.push_back(word);
   }
