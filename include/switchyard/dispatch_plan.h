@@ -36,6 +36,9 @@ struct CapacityOptions {
                                          // next_choice: tries the next best experts of the token (top-1 gates)
   int64_t tries = 2;                     // experts that a token tries with next_choice
   bool renorm_after_drop = false;        // weights of the kept choices of a token sum to 1 again
+  int64_t devices = 0;                   // above 0: a capacity per group of E / devices experts instead of per expert; the pairs
+                                         // of lowest probability are dropped, whatever `priority` says
+  double protected_share = 0;            // with devices: share of the sequences of which nothing is dropped
   int64_t group_size = 0;                // tokens per routing group in row order; 0 = all tokens of the call
 
   template <class V> void fields(V&& v) {
@@ -48,6 +51,8 @@ struct CapacityOptions {
     v("overflow", overflow, "drop: the pair contributes nothing; pass_through: weight * token; next_choice: the token's next best expert is tried");
     v("tries", tries, "experts that a token tries with next_choice");
     v("renorm_after_drop", renorm_after_drop, "weights of the kept choices of a token sum to 1 again");
+    v("devices", devices, "capacity per group of num_experts / devices experts, lowest probabilities dropped; 0 = per expert");
+    v("protected_share", protected_share, "with devices: share of the sequences that drop nothing");
     v("group_size", group_size, "tokens that compete for places, in row order; 0 = all of them");
   }
 };

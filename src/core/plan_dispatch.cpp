@@ -1,5 +1,6 @@
 #include "switchyard/dispatch_plan.h"
 
+#include "core/device_capacity.h"
 #include "core/next_choice.h"
 #include "kernels/routing.h"
 #include "switchyard/error.h"
@@ -104,6 +105,11 @@ Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_exper
   if (dropless) {
     auto plan = sort_choices(choice->expert_ids, {}, num_experts);
     plan.kept = choice->expert_ids >= 0;
+    return {std::move(routing), std::move(plan)};
+  }
+  if (options.devices > 0) {
+    auto plan = sort_choices(choice->expert_ids, places_on_devices(*choice, routing.scores, input, num_experts, options), num_experts);
+    if (options.renorm_after_drop) choice->weights = renormalised(choice->weights, plan.kept);
     return {std::move(routing), std::move(plan)};
   }
   if (!priority) fail(ErrorKind::internal, "plan_dispatch: a capacity factor needs a priority");

@@ -38,6 +38,10 @@ void check_sizes(const MoEOptions& o) {
   if (!(c.factor >= 0) || !(c.eval_factor >= 0) || c.min_capacity < 0 || c.group_size < 0)
     fail(ErrorKind::config, "capacity in layers.{}.ffn: factor = {}, eval_factor = {}, min_capacity = {}, group_size = {}; expected 0 or more",
          o.layer, c.factor, c.eval_factor, c.min_capacity, c.group_size);
+  if (c.devices < 0 || (c.devices > 0 && o.num_experts % c.devices != 0))
+    fail(ErrorKind::config, "capacity: devices = {} in layers.{}.ffn, expected 0 or a divisor of num_experts = {}", c.devices, o.layer, o.num_experts);
+  if (!(c.protected_share >= 0 && c.protected_share <= 1))
+    fail(ErrorKind::config, "capacity: protected_share = {} in layers.{}.ffn, expected 0 to 1", c.protected_share, o.layer);
   (void)capacity_of(c, 1, 1, 1, true);  // names a wrong rounding
 }
 
@@ -66,7 +70,7 @@ MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(o
 
 Causality MoELayer::causality() const {
   const bool drops = options_.capacity.factor > 0 || options_.capacity.eval_factor > 0;
-  if (gate_->looks_ahead() || (drops && priority_->looks_ahead())) return Causality::non_causal;
+  if (gate_->looks_ahead() || (drops && (priority_->looks_ahead() || options_.capacity.devices > 0))) return Causality::non_causal;
   return drops ? Causality::batch_dependent : Causality::strict;
 }
 
@@ -74,6 +78,8 @@ void MoELayer::refuse_lookahead() const {
   if (causality() != Causality::non_causal) return;
   if (gate_->looks_ahead())
     fail(ErrorKind::config, "gate '{}' in layers.{}.ffn chooses along the token axis: in a causal model it leaks the future", options_.gate.kind, options_.layer);
+  if (options_.capacity.devices > 0)
+    fail(ErrorKind::config, "capacity per device in layers.{}.ffn drops the least probable of all tokens: in a causal model it leaks the future", options_.layer);
   fail(ErrorKind::config, "capacity priority '{}' in layers.{}.ffn depends on later tokens: in a causal model it leaks the future; use 'arrival'",
        options_.capacity.priority.kind, options_.layer);
 }

@@ -2,6 +2,7 @@
 //   f''_d = D / (M T) * number of tokens with at least one choice on d (no gradient),  P''_d = sum of the mean p of its experts
 // Even use of the devices gives 1 (when every token uses M of them). Per sequence, then the mean, as in the paper; one
 // sequence without sequence ids. Source: DeepSeek-V2, arXiv:2405.04434 equations 29 to 31 (weight 0.02).
+#include "core/sequence_means.h"
 #include "switchyard/error.h"
 #include "switchyard/loss.h"
 
@@ -36,12 +37,9 @@ class CommunicationBalance final : public LossTerm {
                           .scatter_(1, at::where(s.expert_ids >= 0, at::floor_divide(s.expert_ids, size), torch::full({}, o_.devices, torch::kInt64)), 1.0)
                           .slice(1, 0, o_.devices);                                              // [T, D]
     const auto p = s.scores.probs.view({s.num_tokens, o_.devices, size}).sum(-1);                // [T, D]
-    const auto of = s.sequence_ids.defined() ? s.sequence_ids : torch::zeros({s.num_tokens}, torch::kInt64);
-    const auto [names, sequence, lengths] = at::_unique2(of, true, true, true);
-    const auto length = lengths.to(torch::kFloat32).unsqueeze(1);
-    const auto mean = [&](const torch::Tensor& x) { return torch::zeros({names.size(0), o_.devices}, x.options()).index_add(0, sequence, x) / length; };
+    const SequenceMeans sequences(s);
     const double scale = static_cast<double>(o_.devices) / static_cast<double>(o_.keep);
-    return scale * (mean(sent) * mean(p)).sum(1).mean();
+    return scale * (sequences.mean(sent) * sequences.mean(p)).sum(1).mean();
   }
 
  private:

@@ -64,6 +64,11 @@ void check_capacity(const CapacityOptions& c, bool causal) {
   one_of(c.rounding, {"ceil", "floor", "round"}, "moe.capacity.rounding");
   one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
   priority_registry().check(c.priority, "model.moe.capacity.priority");
+  at_least(c.devices, 0, "moe.capacity.devices");
+  within(c.protected_share, 0, 1, "moe.capacity.protected_share");
+  if (causal && c.devices > 0 && c.factor > 0)
+    fail(ErrorKind::config, "model.moe.capacity.devices = {}: who is dropped would depend on later tokens, and the model is causal; say "
+         "model.moe.allow_lookahead = true when evaluation drops nothing (eval_factor = 0)", c.devices);
   if (causal && c.factor > 0 && priority_registry().make(c.priority)->looks_ahead())
     fail(ErrorKind::config,
          "{}model.moe.capacity.priority = '{}': the place of a token would depend on later tokens, and the model is causal; "

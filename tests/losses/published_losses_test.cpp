@@ -89,6 +89,16 @@ TEST(Load, SaysThatItNeedsNoise) {
   expect_error(ErrorKind::config, {"load", "layer 3", "learned_gaussian"}, [&] { (void)value("load", s); });
 }
 
+TEST(DeviceBalance, PerSequenceItIsTheMeanOfTheSequencesByThemselves) {
+  const auto z = normal({11, 4}, 9);
+  GateInput in;
+  in.sequence_ids = torch::tensor({7, 7, 7, 2, 2, 2, 2, 2, 7, 7, 2}, torch::kInt64);
+  const BlockSpec alone("device_balance", {{"devices", 2}}), together("device_balance", {{"devices", 2}, {"scope", "sequence"}});
+  double want = 0;
+  for (const int64_t sequence : {2, 7}) want += value(alone, stats_of(z.index({in.sequence_ids.eq(sequence)}), 2)).item<double>() / 2;
+  EXPECT_NEAR(value(together, stats_of(z, 2, in)).item<double>(), want, 1e-6);
+}
+
 // Two sequences by loops over the definition.
 TEST(SequenceBalance, EqualsTheLoopOverSequences) {
   const auto z = normal({11, 4}, 9);
