@@ -27,15 +27,20 @@ FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated, const FfnOptio
   if (s.d_model < 1) fail(ErrorKind::config, "d_model = {} in layers.{}.ffn, expected at least 1", s.d_model, s.layer);
   if (s.d_expert < 1) fail(ErrorKind::config, "d_expert = {} in layers.{}.ffn, expected at least 1", s.d_expert, s.layer);
   if (s.num_experts < 1) fail(ErrorKind::config, "num_experts = {} in layers.{}.ffn, expected at least 1", s.num_experts, s.layer);
-  w_in_ = register_parameter("w_in", draw(s, "w_in", gated ? 2 * s.d_expert : s.d_expert, s.d_model, s.init_std));
-  w_out_ = register_parameter("w_out", draw(s, "w_out", s.d_model, s.d_expert, s.init_out_std));
+  weights_.in = register_parameter("w_in", draw(s, "w_in", gated ? 2 * s.d_expert : s.d_expert, s.d_model, s.init_std));
+  weights_.out = register_parameter("w_out", draw(s, "w_out", s.d_model, s.d_expert, s.init_out_std));
+  if (!o.bias) return;
+  weights_.b_in = register_parameter("b_in", torch::zeros({s.local(), gated ? 2 * s.d_expert : s.d_expert}));
+  weights_.b_out = register_parameter("b_out", torch::zeros({s.local(), s.d_model}));
 }
 
-torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& w_in,
-                           const torch::Tensor& w_out, const RowContext& context) const {
-  const auto z = ops::grouped_linear(rows, offsets, w_in);  // [N, f] or [N, 2f]
+torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offsets, const Weights& w, const RowContext& context) const {
+  torch::Tensor expert;  // [N] of each row
+  if (w.b_in.defined()) expert = torch::arange(w.in.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
+  const auto shifted = [&](const torch::Tensor& x, const torch::Tensor& bias) { return bias.defined() ? x + bias.index_select(0, expert) : x; };
+  const auto z = shifted(ops::grouped_linear(rows, offsets, w.in), w.b_in);  // [N, f] or [N, 2f]
   const auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
-  return ops::grouped_linear(context.training && dropout_ > 0 ? dropped(h, offsets, context) : h, offsets, w_out);
+  return shifted(ops::grouped_linear(context.training && dropout_ > 0 ? dropped(h, offsets, context) : h, offsets, w.out), w.b_out);
 }
 
 // The mask of a row is named by its expert and token, not by its place among the rows.
@@ -54,15 +59,18 @@ torch::Tensor FfnBank::dropped(const torch::Tensor& inner, const torch::Tensor& 
 }
 
 torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) {
-  return run(rows, offsets, w_in_, w_out_, context);
+  return run(rows, offsets, weights_, context);
 }
 
 torch::Tensor FfnBank::forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
                                       const RowContext& context) {
   const auto mix = [&](const torch::Tensor& w) {
-    return at::matmul(weights.to(w.scalar_type()), w.flatten(1)).view({weights.size(0), w.size(1), w.size(2)});
+    if (!w.defined()) return w;
+    auto shape = w.sizes().vec();
+    shape[0] = weights.size(0);
+    return at::matmul(weights.to(w.scalar_type()), w.flatten(1)).view(shape);
   };
-  return run(rows, offsets, mix(w_in_), mix(w_out_), context);
+  return run(rows, offsets, {mix(weights_.in), mix(weights_.out), mix(weights_.b_in), mix(weights_.b_out)}, context);
 }
 
 torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&, const RowContext&) {

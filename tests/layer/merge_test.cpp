@@ -116,8 +116,36 @@ TEST(Smear, MergingIsEnsemblingForLinearExpertsAndNotForOthers) {
   }
 }
 
+// Adapters: both matrices and both offsets are averaged.
+TEST(Smear, OffsetsOfExpertsAreMergedLikeTheirMatrices) {
+  for (const char* kind : {"relu", "swiglu"}) {
+    auto o = options_of(merging("sequence"), 3);
+    o.experts = {kind, {{"bias", true}}};
+    MoELayer layer(o);
+    torch::NoGradGuard no_grad;
+    const auto p = layer.experts().named_parameters();
+    for (const char* name : {"b_in", "b_out"}) p[name].copy_(normal(p[name].sizes(), name[2]));
+    const auto x = normal({5, 6}, 15);
+    const auto in = in_sequences({0, 0, 1, 1, 1});
+    const auto mix = mix_of(layer, x, in);
+    const auto average = [&](const char* name, int64_t g) { return at::tensordot(mix.weights[g], p[name], {0}, {0}); };
+    const auto y = layer.forward(x, in);
+    for (int64_t t = 0; t < 5; ++t) {
+      const auto g = mix.group_of[t].item<int64_t>();
+      auto h = at::mv(average("w_in", g), x[t]) + average("b_in", g);
+      h = std::string(kind) == "relu" ? at::relu(h) : at::silu(h.slice(0, 0, 5)) * h.slice(0, 5);
+      EXPECT_TRUE(all_close(y[t], at::mv(average("w_out", g), h) + average("b_out", g), 1e-5)) << kind << t;
+    }
+    int64_t built = 0;
+    for (const auto& q : layer.experts().parameters()) built += q.numel();
+    EXPECT_EQ(layer.experts().parameters_per_expert() * 3, built);
+  }
+}
+
 TEST(Smear, AllGradientsMatchFiniteDifferences) {
-  MoELayer layer(options_of(merging("sequence"), 3));
+  auto o = options_of(merging("sequence"), 3);
+  o.experts = {"swiglu", {{"bias", true}}};
+  MoELayer layer(o);
   layer.to(torch::kFloat64);
   auto x = normal({6, 6}, 5).to(torch::kFloat64).requires_grad_();
   const auto target = normal({6, 6}, 6).to(torch::kFloat64);
