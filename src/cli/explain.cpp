@@ -51,14 +51,14 @@ std::string indented(const std::string& text, const std::string& by) {
 }
 
 std::string cost_text(const Cost& c) {
-  return fmt::format("{} parameters, {} active per token, {} of them in routers; {} FLOPs per token forward (the tiny model of the recipe)",
+  return fmt::format("{} parameters, {} active per token, {} in routers; {} FLOPs per token forward (the tiny model of the recipe)",
                      format_count(static_cast<double>(c.total)), format_count(static_cast<double>(c.active)), format_count(static_cast<double>(c.router)),
                      format_count(c.flops_per_token));
 }
 
 std::string option_text(const FieldHelp& option) { return fmt::format("{} = {}: {}", option.key, to_json(option.default_value).dump(), option.help); }
 
-std::string no_head(const std::string& head) { return head.empty() ? "(the source is not installed here)\n" : head; }
+std::string no_head(const std::string& head) { return head.empty() ? "(no comment at its head)\n" : head; }
 
 }  // namespace
 

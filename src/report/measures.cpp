@@ -29,13 +29,15 @@ bool measured(const MeasureTable& table, size_t measure) {
 
 std::string chip(size_t row) { return fmt::format("<span class=\"chip\" style=\"--c:var(--s{})\"></span> ", row % kNumSeriesColours); }
 
-std::string table_html(const MeasureTable& t) {
+// Some of the measures: all of them side by side are wider than a page.
+std::string table_html(const MeasureTable& t, size_t begin, size_t end) {
   std::vector<std::string> columns = {"recipe", "#seeds"};
-  for (const Measure& m : t.measures) columns.push_back("#" + m.title);
+  for (size_t m = begin; m < end; ++m) columns.push_back("#" + t.measures[m].title);
   std::vector<std::vector<std::string>> rows;
   for (size_t r = 0; r < t.rows.size(); ++r) {
-    auto& row = rows.emplace_back(std::vector<std::string>{chip(r) + escape(t.rows[r].name), std::to_string(t.rows[r].seeds)});
-    for (size_t m = 0; m < t.measures.size(); ++m) row.push_back(escape(measure_text(t.measures[m], t.rows[r].values[m])));
+    const std::string name = "<span style=\"white-space:nowrap\">" + chip(r) + escape(t.rows[r].name) + "</span>";
+    auto& row = rows.emplace_back(std::vector<std::string>{name, std::to_string(t.rows[r].seeds)});
+    for (size_t m = begin; m < end; ++m) row.push_back(escape(measure_text(t.measures[m], t.rows[r].values[m])));
   }
   return table(columns, rows);
 }
@@ -101,12 +103,17 @@ Json to_json(const MeasureTable& table) {
 }
 
 std::string measures_html(const MeasureTable& t) {
-  std::string about = "<p class=\"sub\">Mean ± standard deviation over the seeds.</p><dl>";
-  for (const Measure& m : t.measures) about += "<dt>" + escape(m.title) + "</dt><dd>" + escape(m.about) + "</dd>";
+  constexpr size_t kColumns = 6;
+  std::string out;
+  for (size_t begin = 0; begin < t.measures.size(); begin += kColumns)
+    out += card("", begin == 0 ? "Mean ± standard deviation over the seeds." : "", table_html(t, begin, std::min(begin + kColumns, t.measures.size())));
   std::vector<std::string> cards;
-  for (size_t m = 0; m < t.measures.size(); ++m)
+  std::vector<std::pair<std::string, std::string>> about;
+  for (size_t m = 0; m < t.measures.size(); ++m) {
     if (t.measures[m].drawn) cards.push_back(bars_html(t, m));
-  return card("", "", table_html(t)) + card_grid(cards) + card("What the columns say", "", about + "</dl>");
+    about.emplace_back(t.measures[m].title, t.measures[m].about);
+  }
+  return out + "<div style=\"margin:20px 0\">" + card_grid(cards) + "</div>" + card("What the columns say", "", fact_table(about));
 }
 
 std::string render_measures(const MeasureTable& table, const std::string& title, const std::string& about) {

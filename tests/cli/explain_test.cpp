@@ -56,7 +56,7 @@ TEST(Explain, CausalityIsThatOfTheLayer) {
   const std::string here = "SWITCHYARD_SHARE_DIR='" + dir.path().string() + "' %";
   EXPECT_EQ(explained("late", here).at(0).at("causality"), "non-causal");
   EXPECT_EQ(explained("drops", here).at(0).at("causality"), "batch-dependent");
-  SW_EXPECT_HAS(run_program("explain late", here).out, "the source is not installed here");
+  SW_EXPECT_HAS(run_program("explain late", here).out, "no comment at its head");
 }
 
 TEST(Explain, PartsOfOneNameComeTogether) {
