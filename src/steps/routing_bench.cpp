@@ -123,9 +123,8 @@ GateInput input_of(const Clusters::Step& data, int64_t step, uint64_t seed) {
   return input;
 }
 
-RoutingStats without_gradient(RoutingStats stats, const torch::Tensor& token_loss) {
+RoutingStats without_gradient(RoutingStats stats) {
   for (torch::Tensor* tensor : differentiable(stats)) *tensor = tensor->detach();
-  stats.token_loss = token_loss.detach();
   return stats;
 }
 
@@ -147,9 +146,10 @@ RoutingBenchResult run_routing_bench(const MoESpec& recipe, const RoutingBenchOp
     const double value = task_loss.item<double>();
     if (!std::isfinite(value)) fail(ErrorKind::numeric, "clusters: the loss of gate '{}' is {} at step {}", recipe.gate.kind, value, step + 1);
     clear_gradients(adam.parameters());
+    trace.stats.token_loss = token_loss.detach();  // gates that learn by reward ask for it
     (task_loss + losses({&trace.stats, 1}).total).backward();
     adam.step(kLearningRate);
-    layer->gate().update(without_gradient(trace.stats, token_loss));
+    layer->gate().update(without_gradient(trace.stats));
     if (step >= options.steps - kLastSteps) tally.add(trace, data.clusters, value);
   }
   return tally.mean();
