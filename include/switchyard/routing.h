@@ -51,7 +51,7 @@ struct SoftSlots {
 // Expert mix: the parameters of the experts are averaged, once per group of tokens.
 struct ExpertMix {
   torch::Tensor weights;   // [G, E] float32; rows sum to 1
-  torch::Tensor group_of;  // [T] int64
+  torch::Tensor group_of;  // [T] int64; -1 = padding, which no expert sees
 };
 
 struct Scores {

@@ -1,3 +1,5 @@
+// From choices to sorted rows: capacity group by group, what becomes of those who find no place, and a stable counting sort
+// by expert (token order inside an expert). Capacity: arXiv:2006.16668 section 2.2.
 #include "switchyard/dispatch_plan.h"
 
 #include "core/device_capacity.h"
