@@ -179,6 +179,7 @@ void apply_override(ConfigNode& root, std::string_view assignment) {
     fail(ErrorKind::usage, "--set {}: expected key=value, for example --set train.steps=100", assignment);
   ConfigNode* node = &root;
   std::string_view path = assignment.substr(0, equals);
+  while (!path.empty() && path.back() == ' ') path.remove_suffix(1);  // "key = value", as in a file
   while (true) {
     const auto dot = path.find('.');
     const std::string key(path.substr(0, dot));

@@ -9,6 +9,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace switchyard::cli {
 namespace fs = std::filesystem;
 namespace {
@@ -47,6 +49,12 @@ EvaluationText open_evaluation_text(const fs::path& model, const std::string& pa
   if (out.split == "all") how.validation_fraction = 0;
   out.tokens = tokenize(out.path, order, how, tokenizer);
   return out;
+}
+
+int64_t window_length(int64_t wanted, const EvaluationText& text, const ModelSpec& spec) {
+  if (wanted == 0) wanted = text.seq_len > 0 ? text.seq_len : std::min<int64_t>(1024, spec.max_positions);
+  if (wanted > spec.max_positions) fail(ErrorKind::usage, "--seq-len {}: the model sees at most {} tokens (max_positions)", wanted, spec.max_positions);
+  return wanted;
 }
 
 }  // namespace switchyard::cli

@@ -3,6 +3,7 @@
 
 #include "data/token_file.h"
 #include "io/tokenizer/tokenizer.h"
+#include "switchyard/model_spec.h"
 
 #include <filesystem>
 #include <memory>
@@ -25,5 +26,9 @@ struct EvaluationText {
 // folder belongs to, or of the corpus that comes with the program.
 [[nodiscard]] EvaluationText open_evaluation_text(const std::filesystem::path& model, const std::string& path, const std::string& split,
                                                   const Tokenizer& tokenizer);
+
+// Tokens per window: `wanted` unless 0; else as in training; for a model of unknown history as many as it can, but not beyond
+// 1024. Throws Error{usage} beyond max_positions.
+[[nodiscard]] int64_t window_length(int64_t wanted, const EvaluationText& text, const ModelSpec& spec);
 
 }  // namespace switchyard::cli

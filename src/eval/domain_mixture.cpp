@@ -115,7 +115,7 @@ std::optional<DomainMixtureResult> evaluate_domain_mixture(LanguageModel& model,
                                                            const DomainMixtureOptions& mixture, const std::function<bool()>& stop) {
   const EvalMode mode(model);
   Mixer mixer(model, options, mixture);
-  const auto result = evaluate_losses(model, text, options, [&](const data::Batch& batch, int64_t first) { return mixer.losses(batch, first); }, stop);
+  const auto result = evaluate_scores(model, text, options, [&](const data::Batch& batch, int64_t first) { return CellScores{mixer.losses(batch, first), {}}; }, stop);
   if (!result) return std::nullopt;
   return DomainMixtureResult{*result, mixer.prior(), mixer.mean_posterior()};
 }

@@ -1,4 +1,4 @@
-// How well a model predicts a text: loss, perplexity with its standard error, bits per byte.
+// How well a model predicts a text: loss, perplexity with its standard error, bits per byte, accuracy.
 //
 // The loss is the mean over the scored tokens, in nats. Tokens of one window share their context, so the standard error
 // takes windows as the independent draws (ratio estimator over W windows with n_w tokens of summed loss l_w each):
@@ -12,7 +12,9 @@
 #include "switchyard/language_model.h"
 
 #include <functional>
+#include <limits>
 #include <optional>
+#include <vector>
 
 namespace switchyard {
 
@@ -28,15 +30,24 @@ struct EvalResult {
   double loss = 0, loss_se = 0;              // nats per scored token
   double perplexity = 0, perplexity_se = 0;  // exp(loss)
   double bits_per_byte = 0;                  // over the bytes of the scored text; end tokens are paid for and have no bytes
+  double accuracy = std::numeric_limits<double>::quiet_NaN();  // share of scored tokens that were the most probable one; NaN = not known
   int64_t tokens = 0, windows = 0;
 };
 
-// Losses of all cells of a batch in nats [batch * seq], 0 where nothing is scored. `first_token` counts the cells before it.
-using LossesOfBatch = std::function<std::vector<double>(const data::Batch& batch, int64_t first_token)>;
+// What is known of the cells of a batch, [batch * seq] each.
+struct CellScores {
+  std::vector<double> losses;  // nats, 0 where nothing is scored
+  std::vector<bool> right;     // the most probable token was the one; empty = not known
+};
+// `first_token` counts the cells before the batch.
+using ScoresOfBatch = std::function<CellScores(const data::Batch& batch, int64_t first_token)>;
+
+// logits [batch * seq, V], labels [batch * seq] with data::kIgnoredLabel where nothing is scored.
+[[nodiscard]] CellScores cell_scores(const torch::Tensor& logits, const torch::Tensor& labels);
 
 // The same measurement of anything that predicts tokens; batches come in the order of the text.
-[[nodiscard]] std::optional<EvalResult> evaluate_losses(const LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
-                                                        const LossesOfBatch& losses, const std::function<bool()>& stop = {});
+[[nodiscard]] std::optional<EvalResult> evaluate_scores(const LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
+                                                        const ScoresOfBatch& scores, const std::function<bool()>& stop = {});
 
 // Runs in evaluation mode without gradients and leaves the model in the mode it was in. `stop` is asked between batches;
 // when it says true, the result is empty. Throws Error{numeric} for a loss that is not finite.

@@ -1,9 +1,8 @@
 #include "infer/self_contrast.h"
 
 #include "core/chain_gate.h"
+#include "models/with_spec.h"
 #include "switchyard/error.h"
-
-#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -55,14 +54,7 @@ std::shared_ptr<LanguageModel> with_ranks(LanguageModel& model, const std::vecto
   ModelSpec spec = model.spec();
   if (!spec.moe) fail(ErrorKind::unsupported, "self-contrast needs experts; the model is dense");
   spec.moe->gate = weak_gate(spec.moe->gate, ranks);
-  auto weak = std::make_shared<LanguageModel>(spec, std::nullopt);
-  const c10::NoGradGuard no_grad;
-  const auto weights = model.named_parameters();
-  for (auto& item : weak->named_parameters()) item.value().set_data(weights[item.key()]);
-  const auto buffers = model.named_buffers();
-  for (auto& item : weak->named_buffers()) item.value().set_data(buffers[item.key()]);
-  weak->eval();
-  return weak;
+  return with_spec(model, spec);
 }
 
 }  // namespace switchyard

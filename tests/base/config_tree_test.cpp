@@ -101,7 +101,7 @@ TEST(Json, RefusesGarbageDepthAndZeroBytes) {
 TEST(Override, SetsValuesTablesArrayItemsAndBlocks) {
   auto root = parse_toml("steps = 1\nblock = 'linear'\n[[losses]]\nkind = 'a'\n", "r.toml");
   apply_override(root, "steps=5");
-  apply_override(root, "inner.factor=0.25");
+  apply_override(root, "inner.factor = 0.25");  // as in a file
   apply_override(root, "losses.0.weight=3");
   apply_override(root, "block.bias=true");
   apply_override(root, "name=plain words");

@@ -158,9 +158,9 @@ TEST_F(TwoDomains, AOneHotPriorIsTheSingleExpert) {
   const auto& text = tokens->train();
   for (const int64_t tag : {0, 1}) {
     const auto mixed = evaluate_domain_mixture(*model, text, {.seq_len = 32}, {.domains = 2, .prior = {tag == 0 ? 1. : 0., tag == 1 ? 1. : 0.}});
-    const auto alone = evaluate_losses(*model, text, {.seq_len = 32}, [&](const data::Batch& batch, int64_t) {
+    const auto alone = evaluate_scores(*model, text, {.seq_len = 32}, [&](const data::Batch& batch, int64_t) {
       const auto each = losses(batch, tag).contiguous();
-      return std::vector<double>(each.data_ptr<double>(), each.data_ptr<double>() + each.numel());
+      return CellScores{{each.data_ptr<double>(), each.data_ptr<double>() + each.numel()}, {}};
     });
     EXPECT_NEAR(mixed->eval.loss, alone->loss, 1e-9);
     EXPECT_EQ(mixed->posterior[static_cast<size_t>(tag)], 1);

@@ -40,6 +40,7 @@ class EvaluateTest : public ::testing::Test {
 struct BruteForce {
   std::vector<double> loss;
   std::vector<int64_t> tokens;
+  int64_t right = 0;
 };
 
 BruteForce losses_by_windows(LanguageModel& model, const data::TokenStream& text, int64_t seq_len) {
@@ -59,6 +60,7 @@ BruteForce losses_by_windows(LanguageModel& model, const data::TokenStream& text
       if (labels[i] < 0) continue;
       out.loss.back() -= logp[static_cast<int64_t>(i)][labels[i]].item<double>();
       ++out.tokens.back();
+      out.right += logp[static_cast<int64_t>(i)].argmax().item<int64_t>() == labels[i];
     }
   }
   return out;
@@ -81,6 +83,7 @@ TEST_F(EvaluateTest, EqualsBruteForce) {
     EXPECT_NEAR(got->loss, loss, 1e-5 * loss) << "batch_size " << batch_size;
     EXPECT_NEAR(got->loss_se, se, 1e-4 * se);
     EXPECT_EQ(static_cast<double>(got->tokens), tokens);
+    EXPECT_DOUBLE_EQ(got->accuracy, static_cast<double>(want.right) / tokens);
     EXPECT_DOUBLE_EQ(got->perplexity, std::exp(got->loss));
     EXPECT_DOUBLE_EQ(got->perplexity_se, got->perplexity * got->loss_se);
     const double bits = got->loss * tokens / std::log(2.0);

@@ -5,71 +5,52 @@
 #include "cli/output.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
-#include "eval/domain_mixture.h"
-#include "eval/evaluate.h"
+#include "eval/eval_rule.h"
 #include "steps/interrupt.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
 
 #include <CLI/CLI.hpp>
 
+#include <cmath>
+
 namespace switchyard::cli {
 namespace {
 
 struct EvalArguments {
-  std::string model, data, split, dtype = "float32", prior = "uniform";
-  int64_t seq_len = 0, max_tokens = 0, domains = 0, tag = -1;
+  std::string model, data, split, dtype = "float32";
+  int64_t seq_len = 0, max_tokens = 0;
+  EvalRule rule;
   bool json = false;
 };
-
-// Windows as long as in training; for a model of unknown history as long as it can, but not beyond 1024.
-int64_t window_length(const EvalArguments& args, const EvaluationText& text, const ModelSpec& spec) {
-  const int64_t wanted = args.seq_len > 0 ? args.seq_len : text.seq_len > 0 ? text.seq_len : std::min<int64_t>(1024, spec.max_positions);
-  if (wanted > spec.max_positions) fail(ErrorKind::usage, "--seq-len {}: the model sees at most {} tokens (max_positions)", wanted, spec.max_positions);
-  return wanted;
-}
-
-constexpr int64_t kCachedBlocks = 100;
-
-// As one model, or as a mixture of its domains.
-std::optional<DomainMixtureResult> measure(const EvalArguments& args, LanguageModel& model, const data::TokenStream& text, const EvalOptions& options) {
-  if (args.tag >= 0) {
-    std::vector<double> prior(static_cast<size_t>(args.tag) + 1, 0);
-    prior.back() = 1;
-    return evaluate_domain_mixture(model, text, options, {.domains = args.tag + 1, .prior = prior}, interrupt_requested);
-  }
-  if (args.domains > 0) {
-    const int64_t blocks = args.prior == "updating" ? -1 : args.prior == "cached" ? kCachedBlocks : 0;
-    return evaluate_domain_mixture(model, text, options, {.domains = args.domains, .update_blocks = blocks}, interrupt_requested);
-  }
-  const auto result = evaluate(model, text, options, interrupt_requested);
-  return result ? std::optional(DomainMixtureResult{*result, {}, {}}) : std::nullopt;
-}
 
 void run_eval(const EvalArguments& args) {
   const auto folder = find_model(args.model);
   const Checkpoint checkpoint = load_checkpoint(folder);
   if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json; text cannot become tokens", folder.string());
   const auto text = open_evaluation_text(folder, args.data, args.split, *checkpoint.tokenizer);
-  const int64_t seq_len = window_length(args, text, checkpoint.model->spec());
+  const int64_t seq_len = window_length(args.seq_len, text, checkpoint.model->spec());
   const InterruptScope interrupts;
-  const auto measured = measure(
-      args, *checkpoint.model, text.stream(),
-      {.seq_len = seq_len, .max_tokens = args.max_tokens, .cross_documents = text.cross_documents, .compute = parse_compute_type(args.dtype)});
+  const auto measured = evaluate_rule(
+      *checkpoint.model, text.stream(),
+      {.seq_len = seq_len, .max_tokens = args.max_tokens, .cross_documents = text.cross_documents, .compute = parse_compute_type(args.dtype)}, args.rule,
+      interrupt_requested);
   if (!measured) throw Exit{kInterrupted};
   const EvalResult* result = &measured->eval;
   if (args.json) {
     nlohmann::ordered_json out = {{"loss", result->loss}, {"loss_se", result->loss_se}, {"perplexity", result->perplexity}, {"perplexity_se", result->perplexity_se},
                        {"bits_per_byte", result->bits_per_byte}, {"tokens", result->tokens}, {"windows", result->windows}, {"seq_len", seq_len},
+                       {"accuracy", std::isfinite(result->accuracy) ? nlohmann::ordered_json(result->accuracy) : nlohmann::ordered_json(nullptr)},
                        {"model", folder.string()}, {"data", text.path.string()}, {"split", text.split}};
-    if (args.domains > 0) out.update({{"domain_posterior", measured->posterior}, {"domain_prior", measured->prior}});
+    if (args.rule.domains > 0) out.update({{"domain_posterior", measured->posterior}, {"domain_prior", measured->prior}});
     return print_json(out);
   }
   print_result("model          {}\ntext           {} ({})\ntokens         {} in {} windows of {}\n", folder.string(), text.path.string(), text.split, result->tokens,
                result->windows, seq_len);
   print_result("loss           {:.4f} ± {:.4f} nats per token\nperplexity     {:.3f} ± {:.3f}\nbits per byte  {:.4f}\n", result->loss, result->loss_se,
                result->perplexity, result->perplexity_se, result->bits_per_byte);
-  if (args.domains > 0) print_result("domains        {:.3f} (mean posterior)\n", fmt::join(measured->posterior, " "));
+  if (std::isfinite(result->accuracy)) print_result("accuracy       {:.2f}% of tokens were the most probable one\n", 100 * result->accuracy);
+  if (args.rule.domains > 0) print_result("domains        {:.3f} (mean posterior)\n", fmt::join(measured->posterior, " "));
 }
 
 }  // namespace
@@ -88,20 +69,26 @@ VerbEntry verb_eval() {
             verb.add_option("--max-tokens", args->max_tokens, "about so many tokens, evenly spread; 0 = all")
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
-            auto* tag = verb.add_option("--tag", args->tag, "number of the domain that all of the text belongs to, for models that route by it; default: tags of the text")
+            auto* tag = verb.add_option("--tag", args->rule.tag, "number of the domain that all of the text belongs to, for models that route by it; default: tags of the text")
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
-            verb.add_option("--domains", args->domains, "predict as a mixture of the tags 0 .. N-1, for models that route by domain; 0 = tags of the text")
+            verb.add_option("--domains", args->rule.domains, "predict as a mixture of the tags 0 .. N-1, for models that route by domain; 0 = tags of the text")
                 ->excludes(tag)
                 ->type_name("N")
                 ->check(CLI::NonNegativeNumber.description(""));
-            verb.add_option("--prior", args->prior, "of --domains: uniform, updating (follows the text) or cached (follows its first 100 blocks)")
+            verb.add_option("--prior", args->rule.prior, "of --domains: uniform, updating (follows the text) or cached (follows its first 100 blocks)")
                 ->type_name("uniform|updating|cached")
                 ->check(CLI::IsMember({"uniform", "updating", "cached"}).description(""));
+            verb.add_option("--contrast", args->rule.contrast.beta, "self-contrast: how much less of what passed-over experts say (0.5); 0 = off")->type_name("BETA");
+            verb.add_option("--contrast-alpha", args->rule.contrast.alpha, "only tokens with this share of the largest probability")->type_name("P");
+            verb.add_option("--contrast-ranks", args->rule.contrast.ranks, "experts of the second pass, 1 = the best: 2")->delimiter(',')->type_name("RANKS");
+            verb.add_option("--set", args->rule.set, "change a rule of the model for this measurement, such as moe.gate.k=1; may be given again")
+                ->type_name("KEY=VALUE")
+                ->allow_extra_args(false);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "machine-readable output");
-            verb.footer("Examples:\n  switchyard eval runs/demo\n  switchyard eval model/ --data held_out.txt --json");
+            verb.footer("Examples:\n  switchyard eval runs/demo\n  switchyard eval runs/demo --set moe.gate.k=4 --json");
             verb.callback([args] { run_eval(*args); });
           }};
 }
