@@ -44,7 +44,7 @@ Budget parse_budget(const std::string& text) {
 int64_t steps_for(const Budget& budget, const Recipe& recipe) {
   double steps = budget.amount;
   if (budget.kind == Budget::Kind::flops) {
-    const double tokens = static_cast<double>(recipe.train.batch_size * recipe.train.seq_len);
+    const double tokens = static_cast<double>(recipe.train.batch_size * recipe.train.seq_len * recipe.train.consistency.passes);
     steps /= (1 + kBackward) * count_parameters(resolved_model(recipe)).flops_per_token * tokens;
   } else if (budget.kind == Budget::Kind::seconds) {
     const DryRun run = dry_run(recipe);

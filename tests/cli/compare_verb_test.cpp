@@ -115,6 +115,48 @@ TEST_F(CompareVerb, RefusesWhatItCannotCompare) {
   EXPECT_EQ(call("compare plain.toml plain.toml --budget steps=3").code, 2);
   EXPECT_EQ(call("compare --task clusters plain.toml").code, 3) << "no [model.moe]";
   EXPECT_EQ(call("compare --task doors plain.toml").code, 2);
+  EXPECT_EQ(call("compare --task rules plain.toml").code, 2) << "no --rules";
+}
+
+// Losses of the next token and of masked ones are not put side by side.
+TEST_F(CompareVerb, ComparesOneObjectiveAtATime) {
+  std::string masked = kDense;
+  masked.insert(masked.find("max_positions"), "causal = false\n");
+  std::ofstream(dir_ / "masked.toml") << masked;
+  const Finished both = call("compare plain.toml masked.toml --budget steps=2 --seeds 1 --out out");
+  EXPECT_EQ(both.code, 2);
+  SW_EXPECT_HAS(both.err, "--objective next");
+  ASSERT_EQ(call("compare plain.toml masked.toml --objective masked --budget steps=2 --seeds 1 --out out --quiet --title Masks").code, 0);
+  ASSERT_EQ(result().at("recipes").size(), 1u);
+  EXPECT_EQ(result().at("recipes")[0].at("name"), "masked");
+  EXPECT_EQ(result().at("title"), "Masks");
+  EXPECT_EQ(call("compare plain.toml --objective masked --budget steps=2").code, 2) << "none is left";
+}
+
+// A rule that changes nothing measures what eval measures; one that changes the model measures another thing.
+TEST_F(CompareVerb, MeasuresRulesOfInferenceOnTrainedModels) {
+  ASSERT_EQ(call("compare sparse.toml --seeds 2 --budget steps=12 --out out --quiet").code, 0);
+  std::ofstream(dir_ / "rules.toml") << "[[rule]]\nname = \"as trained\"\n[[rule]]\nname = \"all\"\nset = [\"moe.gate.k = 4\"]\n"
+                                        "[[rule]]\nname = \"contrast\"\ncontrast = 0.5\n";
+  const Finished r = call("compare --task rules out/sparse-1 out/sparse-2 --rules rules.toml --json --out rules");
+  ASSERT_EQ(r.code, 0) << r.err;
+  const json rows = json::parse(r.out).at("recipes");
+  ASSERT_EQ(rows.size(), 3u);
+  for (int seed = 1; seed <= 2; ++seed) {
+    const auto measured = [&](const std::string& how) { return json::parse(call("eval out/sparse-" + std::to_string(seed) + how + " --json").out); };
+    const char* const how[] = {"", " --set moe.gate.k=4", " --contrast 0.5"};
+    for (size_t rule = 0; rule < 3; ++rule) {
+      const json got = measured(how[rule]);
+      EXPECT_NEAR(rows[rule].at("loss").at("values")[seed - 1].get<double>(), got.at("loss").get<double>(), 1e-9) << rule;
+      EXPECT_NEAR(rows[rule].at("accuracy").at("values")[seed - 1].get<double>(), got.at("accuracy").get<double>(), 1e-12) << rule;
+    }
+  }
+  EXPECT_NE(rows[0].at("loss").at("mean"), rows[1].at("loss").at("mean"));
+  EXPECT_NE(rows[0].at("loss").at("mean"), rows[2].at("loss").at("mean"));
+  std::ofstream(dir_ / "wrong.toml") << "[[rule]]\nname = \"x\"\nsett = []\n";
+  const Finished wrong = call("compare --task rules out/sparse-1 --rules wrong.toml");
+  EXPECT_EQ(wrong.code, 3);
+  SW_EXPECT_HAS(wrong.err, "did you mean 'set'");
 }
 
 TEST_F(CompareVerb, PutsGatesOnTheRoutingBench) {

@@ -27,6 +27,9 @@ TEST(Budget, FlopsBuyThreeForwardPassesPerToken) {
   auto twice = recipe;
   twice.train.batch_size *= 2;
   EXPECT_EQ(steps_for({Budget::Kind::flops, 7.5 * step}, twice), 3);
+  auto two_passes = recipe;
+  two_passes.train.consistency.passes = 2;
+  EXPECT_EQ(steps_for({Budget::Kind::flops, 7.5 * step}, two_passes), 3) << "both passes of a step are paid for";
 }
 
 TEST(Budget, TimeIsMeasured) {
