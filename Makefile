@@ -2,13 +2,14 @@
 BUILD ?= build
 JOBS  ?= $(shell nproc)
 
-.PHONY: help setup configure build test demo docs bench sanitize fuzz format lint install clean
+.PHONY: help setup configure build test demo docs boards bench sanitize fuzz format lint install clean
 
 help:
 	@echo "make demo       set up, build, train the demo on this machine, evaluate, generate, write the report"
 	@echo "make test       set up, build, run every test"
 	@echo "make build      the program: $(BUILD)/switchyard"
 	@echo "make docs       docs/gates.md: every published gate, from what sources and recipes say of themselves"
+	@echo "make boards     the leaderboards of docs/gates.md: every gate trained alike, three seeds (an hour); then make docs"
 	@echo "make bench      benchmarks, each with its own correctness check"
 	@echo "make sanitize   the library's tests under address and undefined behaviour sanitizers, short fuzzing"
 	@echo "make format | lint | install [PREFIX=/usr/local] | clean"
@@ -30,7 +31,10 @@ demo: build
 	@tools/demo.sh $(BUILD)/switchyard
 
 docs: build
-	@$(BUILD)/switchyard explain --markdown gates > docs/gates.md
+	@$(BUILD)/switchyard explain --markdown gates --boards docs/boards > docs/gates.md
+
+boards: build
+	@tools/gate_boards.sh $(BUILD)/switchyard
 
 bench: configure
 	@cmake -S . -B $(BUILD) -DSWITCHYARD_BENCH=ON >/dev/null

@@ -131,8 +131,10 @@ nlohmann::ordered_json to_json(const ExplainedPart& e) {
   return {{"name", e.part.name}, {"kind", e.part.kind}, {"ref", e.part.ref}, {"summary", e.part.summary}, {"file", e.file}, {"about", e.about}, {"options", options}};
 }
 
-std::string to_markdown(const std::vector<ExplainedSystem>& systems, const std::string& kind) {
-  std::string out = fmt::format("# Published systems of kind {}\n\nWritten by `switchyard explain --markdown {}` from systems.tsv and the heads of recipes and sources.\n", kind, kind);
+std::string to_markdown(const std::vector<ExplainedSystem>& systems, const std::string& kind, const std::string& boards) {
+  std::string out = fmt::format("# Published systems of kind {}\n\nWritten by `switchyard explain --markdown {}` from systems.tsv and the heads of recipes and sources{}.\n", kind,
+                                kind, boards.empty() ? "" : ", and from measured comparisons");
+  out += boards;
   for (const auto& e : systems) {
     if (e.system.kind != kind) continue;
     out += fmt::format("\n## {}\n\n`{}`, {}. {}\n\n```\n{}```\n\n", e.system.name, e.system.id, e.system.ref, causality_sentence(e.cost.causality), no_head(e.about));

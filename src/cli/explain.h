@@ -48,7 +48,7 @@ struct ExplainedPart {
 [[nodiscard]] nlohmann::ordered_json to_json(const ExplainedSystem& explained);
 [[nodiscard]] nlohmann::ordered_json to_json(const ExplainedPart& explained);
 
-// The systems of one kind ("gate") as a page.
-[[nodiscard]] std::string to_markdown(const std::vector<ExplainedSystem>& systems, const std::string& kind);
+// The systems of one kind ("gate") as a page; `boards` (from boards_markdown) stands in front of them.
+[[nodiscard]] std::string to_markdown(const std::vector<ExplainedSystem>& systems, const std::string& kind, const std::string& boards = "");
 
 }  // namespace switchyard::cli
