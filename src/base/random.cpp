@@ -1,4 +1,5 @@
 // splitmix64 finaliser (Steele, Lea, Flood, 2014, doi:10.1145/2714064.2660195) applied twice to key + counter * odd constant.
+// fill_uniform and fill_normal are in kernels/random_fill.cpp.
 #include "switchyard/random.h"
 
 #include <cmath>
@@ -42,16 +43,6 @@ double RandomStream::normal(uint64_t index) const {
 
 uint64_t RandomStream::below(uint64_t index, uint64_t n) const {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(bits(index)) * n) >> 64);
-}
-
-void RandomStream::fill_uniform(float* out, int64_t n, uint64_t first) const {
-#pragma omp parallel for if (n > 65536)
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(bits(first + static_cast<uint64_t>(i)) >> 40) * 0x1p-24f;
-}
-
-void RandomStream::fill_normal(float* out, int64_t n, uint64_t first) const {
-#pragma omp parallel for if (n > 16384)
-  for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(normal(first + static_cast<uint64_t>(i)));
 }
 
 }  // namespace switchyard
