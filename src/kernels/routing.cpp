@@ -1,6 +1,7 @@
 #include "kernels/routing.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "kernels/scratch.h"
@@ -8,8 +9,10 @@
 namespace switchyard::kernels {
 namespace {
 
-// Insertion into a list of the best k so far: rows are short, and most scores fail the first comparison.
-void top_k_row(int64_t experts, int64_t k, const float* scores, int64_t* ids) noexcept {
+constexpr int64_t kShortList = 96;  // longest list of the best that insertion keeps in order faster than selection
+
+// Insertion into a list of the best k so far: most scores fail the first comparison.
+void insert_top_k(int64_t experts, int64_t k, const float* scores, int64_t* ids) noexcept {
   int64_t found = 0;
   for (int64_t e = 0; e < experts; ++e) {
     const float score = scores[e];
@@ -22,6 +25,28 @@ void top_k_row(int64_t experts, int64_t k, const float* scores, int64_t* ids) no
   std::fill(ids + found, ids + k, int64_t{-1});
 }
 
+// A number that is smaller for a larger score; equal scores in order of expert.
+uint64_t rank_key(float score, int64_t expert) noexcept {
+  uint32_t bits = 0;
+  const float one_zero = score + 0.0f;  // -0 counts as 0
+  std::memcpy(&bits, &one_zero, sizeof bits);
+  const uint32_t ascending = bits >> 31 ? ~bits : bits | 0x80000000u;
+  return uint64_t{~ascending} << 32 | static_cast<uint64_t>(expert);
+}
+
+// Selection, then a sort of the chosen: time that is linear in the row however long the list is.
+void select_top_k(int64_t experts, int64_t k, const float* scores, int64_t* ids) noexcept {
+  auto* keys = reinterpret_cast<uint64_t*>(thread_scratch(ScratchUse::own, 2 * experts));
+  int64_t found = 0;
+  for (int64_t e = 0; e < experts; ++e)
+    if (scores[e] > -std::numeric_limits<float>::infinity()) keys[found++] = rank_key(scores[e], e);
+  if (found > k) std::nth_element(keys, keys + k, keys + found);
+  found = std::min(found, k);
+  std::sort(keys, keys + found);
+  for (int64_t j = 0; j < found; ++j) ids[j] = static_cast<int64_t>(keys[j] & 0xffffffffu);
+  std::fill(ids + found, ids + k, int64_t{-1});
+}
+
 }  // namespace
 
 void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores, int64_t* ids, float* values) noexcept {
@@ -30,7 +55,7 @@ void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores,
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = scores + t * experts;
     int64_t* chosen = ids + t * k;
-    top_k_row(experts, k, row, chosen);
+    (k <= kShortList ? insert_top_k : select_top_k)(experts, k, row, chosen);
     for (int64_t j = 0; values && j < k; ++j) values[t * k + j] = chosen[j] < 0 ? 0.0f : row[chosen[j]];
   }
 }

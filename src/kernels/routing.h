@@ -9,7 +9,7 @@
 namespace switchyard::kernels {
 
 // The k largest scores of every row [T, E], largest first; equal scores in order of expert. NaN counts as -infinity, and
-// -infinity is never chosen: where too few experts remain the id is -1 and the value 0. k <= E. values [T, k] may be null.
+// -infinity is never chosen: where too few experts remain the id is -1 and the value 0. k <= E < 2^32. values [T, k] may be null.
 void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores, int64_t* ids, float* values) noexcept;
 
 // Grants at most `capacity` places per expert: every first choice before any second one, and within a rank by `order`

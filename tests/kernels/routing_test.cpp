@@ -16,13 +16,14 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 TEST(TopK, EqualsAStableSort) {
   std::mt19937 random(3);
-  for (const int64_t experts : {1, 2, 7, 64, 100})
-    for (const int64_t k : {int64_t{1}, int64_t{2}, std::min<int64_t>(8, experts), experts}) {
+  for (const int64_t experts : {1, 2, 7, 64, 100, 700})  // the last two by selection, too
+    for (const int64_t k : {int64_t{1}, int64_t{2}, std::min<int64_t>(8, experts), std::min<int64_t>(150, experts), experts}) {
       if (k > experts) continue;
       const int64_t tokens = 50;
       std::vector<float> scores(static_cast<size_t>(tokens * experts));
       for (float& s : scores) {
-        s = static_cast<float>(random() % 9);  // many ties
+        s = static_cast<float>(random() % 9) - 4;  // many ties
+        if (random() % 9 == 0) s = -0.0f;
         if (random() % 11 == 0) s = -kInf;
         if (random() % 13 == 0) s = kNaN;
       }
