@@ -2,6 +2,7 @@
 //   A = softmax over j of (q_i k_j),   z_i = sum_j A_ij v_j
 // Tokens do not see each other. z is a convex combination of v, so that logits stay between its extremes.
 // Source: Yuan 2.0-M32, arXiv:2405.17976 section 2.2 and its public code.
+#include "core/expert_attention.h"
 #include "core/ops.h"
 #include "switchyard/gate.h"
 
@@ -19,20 +20,17 @@ class AttentionScore final : public Scorer {
     template <class V> void fields(V&& v) { v("init_scale", init_scale, "initial weights are N(0, init_scale / d_model)"); }
   };
 
-  AttentionScore(const Options& o, const GateShape& s) : num_experts_(s.num_experts) {
-    auto w = torch::empty({3 * num_experts_, s.d_model});
+  AttentionScore(const Options& o, const GateShape& s) {
+    auto w = torch::empty({3 * s.num_experts, s.d_model});
     RandomStream(s.seed).at("router", static_cast<uint64_t>(s.layer)).fill_normal(w.data_ptr<float>(), w.numel());
     weight_ = register_parameter("weight", w * std::sqrt(o.init_scale / static_cast<double>(s.d_model)));
   }
 
   torch::Tensor score(const torch::Tensor& units, const GateInput&) override {
-    const auto qkv = ops::linear(units, weight_, /*exact=*/true).view({-1, 3, num_experts_});
-    const auto attention = at::softmax(qkv.select(1, 0).unsqueeze(2) * qkv.select(1, 1).unsqueeze(1), -1);  // [U, E, E]
-    return at::matmul(attention, qkv.select(1, 2).unsqueeze(2)).squeeze(2);
+    return ops::expert_attention(ops::linear(units, weight_, /*exact=*/true));
   }
 
  private:
-  int64_t num_experts_;
   torch::Tensor weight_;  // [3E, d]: rows of W_q, W_k, W_v
 };
 

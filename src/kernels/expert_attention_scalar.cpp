@@ -1,0 +1,2 @@
+#define SW_ISA scalar
+#include "kernels/expert_attention.inl"
