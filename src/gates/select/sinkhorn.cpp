@@ -1,17 +1,14 @@
 // Optimal transport with entropy: in training the k best experts of each token in the plan Pi that maximises
 //   sum_ti Pi_ti z_ti + tau H(Pi)    with rows summing to 1 and columns to T / E,
-// found by Sinkhorn's alternating scalings of exp(z / tau); outside training the k best logits. Approximately
+// found by Sinkhorn's alternating scalings of exp(z / tau), in logarithms; outside training the k best logits. Approximately
 // balanced: no column is exact after argmax. No gradient passes through Pi.
 // Source: S-BASE in Clark et al., arXiv:2202.01169 appendix B. Pi depends on the whole batch: not for causal models.
 #include "core/ops.h"
-#include "kernels/sinkhorn.h"
+#include "core/sinkhorn.h"
 #include "switchyard/error.h"
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
-
-#include <cmath>
-#include <limits>
 
 namespace switchyard::gates {
 namespace {
@@ -45,27 +42,8 @@ class Sinkhorn final : public Selector {
   bool looks_ahead() const override { return true; }
 
  private:
-  // log Pi [T, E]. Scales of rows and columns are as good as logarithms while no exponential comes near the ends of float64.
-  [[nodiscard]] torch::Tensor plan(const torch::Tensor& logits) const {
-    const auto z = logits.to(torch::kFloat64) / o_.tau;
-    if (z.size(0) == 0) return z.to(torch::kFloat32);
-    const double column = static_cast<double>(z.size(0)) / static_cast<double>(z.size(1));
-    const auto relative = (z - z.amax(1, /*keepdim=*/true)).contiguous();
-    constexpr double kWidest = 100;  // scales may reach e^100 and its inverse
-    if (!(relative.min().item<double>() > -kWidest)) return plan_in_logarithms(z, std::log(column)).to(torch::kFloat32);
-    const auto m = relative.exp();
-    auto row = torch::empty({z.size(0), 1}, torch::kFloat64), scale = torch::empty({z.size(1)}, torch::kFloat64);
-    kernels::sinkhorn_scales(z.size(0), z.size(1), m.data_ptr<double>(), column, o_.iterations, o_.tolerance, row.data_ptr<double>(), scale.data_ptr<double>());
-    return (relative + row.log() + scale.log()).to(torch::kFloat32);
-  }
-
-  [[nodiscard]] torch::Tensor plan_in_logarithms(torch::Tensor log_plan, double log_column) const {
-    for (int64_t i = 0; i < o_.iterations; ++i) {
-      log_plan = log_plan - at::logsumexp(log_plan, 1, true);
-      log_plan = log_plan - at::logsumexp(log_plan, 0, true) + log_column;
-      if ((at::logsumexp(log_plan, 1).exp() - 1).abs().max().item<double>() < o_.tolerance) break;
-    }
-    return log_plan;
+  [[nodiscard]] torch::Tensor plan(const torch::Tensor& z) const {
+    return sinkhorn_log_plan(z, {.tau = o_.tau, .iterations = o_.iterations, .tolerance = o_.tolerance}).to(torch::kFloat32);
   }
 
   Options o_;
