@@ -1,7 +1,7 @@
 // Hash layer: the expert of a token is read from a fixed table, weight 1, no parameters.
 //   e = table[key]      key = the token's id, the id before it, a hash of both, its position, or the id after it (analysis only)
-// Tables: balanced (needs counts; the best of the paper), random, fnv (a hash: no table, any key), file (clustered and dispersed
-// tables are made by core/token_tables.h). They are buffers: saved with the model, drawn per layer. A file that is missing is
+// Tables: balanced (needs counts; the best of the paper), dealt (a random order of the keys dealt in turn: balanced for keys that
+// come equally often), random, fnv (a hash: no table, any key), file (clustered and dispersed ones: core/token_tables.h). They are buffers: saved with the model, drawn per layer. A file that is missing is
 // allowed when vocab_size is given: the checkpoint must then hold the table.
 //
 // MultiHash (`tables` = M): the hidden layer of an expert is cut into M segments, segment m comes from expert table_m[key]. Segment m
@@ -28,7 +28,7 @@ class Hash final : public Gate {
     std::string table = "balanced", key = "token", file;
     int64_t vocab_size = 0, tables = 1;
     template <class V> void fields(V&& v) {
-      v("table", table, "balanced, random, fnv or file");
+      v("table", table, "balanced, dealt, random, fnv or file");
       v("key", key, "what is looked up: token, previous, bigram, position or next (sees later tokens)");
       v("file", file, "balanced: a count per line, one line per key; file: an expert per line (one column per table)");
       v("vocab_size", vocab_size, "keys of the table; 0 = lines of the file");
@@ -37,7 +37,7 @@ class Hash final : public Gate {
   };
 
   Hash(const Options& o, const GateShape& s) : o_(o), layer_(s.layer), wide_(s.num_experts / std::max<int64_t>(1, o.tables)) {
-    one_of("table", o.table, {"balanced", "random", "fnv", "file"});
+    one_of("table", o.table, {"balanced", "dealt", "random", "fnv", "file"});
     one_of("key", o.key, {"token", "previous", "bigram", "position", "next"});
     if (o.tables < 1 || s.num_experts % o.tables != 0)
       fail(ErrorKind::config, "gate hash: tables = {} in layers.{}.ffn, expected a divisor of num_experts = {}", o.tables, s.layer, s.num_experts);
@@ -77,6 +77,7 @@ class Hash final : public Gate {
     for (int64_t m = 0; m < o_.tables; ++m) {
       const auto draws = stream.at("table", static_cast<uint64_t>(m));
       if (o_.table == "random") out.push_back(token_tables::random_table(keys, wide_, draws));
+      else if (o_.table == "dealt") out.push_back(token_tables::dealt_table(keys, wide_, draws));
       else if (columns.empty()) out.emplace_back(static_cast<size_t>(keys), -1);
       else if (o_.table == "balanced") out.push_back(token_tables::balanced_table(columns[0], wide_, m == 0 ? nullptr : &draws));
       else out.push_back(experts_in(columns[static_cast<size_t>(m)]));
@@ -87,7 +88,7 @@ class Hash final : public Gate {
 
   // Nothing when the table needs no file, or when the file is not there and the checkpoint will fill the table.
   [[nodiscard]] std::vector<std::vector<double>> read_file() const {
-    if (o_.table == "random") return {};
+    if (o_.table == "random" || o_.table == "dealt") return {};
     if (o_.file.empty()) fail(ErrorKind::config, "gate hash: table = '{}' needs file = a text file with one number per key and line", o_.table);
     if (o_.vocab_size > 0 && !std::filesystem::exists(o_.file)) return {};
     return token_tables::read_columns(o_.file, o_.table == "file" ? o_.tables : 1);

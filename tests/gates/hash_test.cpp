@@ -108,6 +108,14 @@ TEST(HashTables, ClusteredKeepsSimilarIdsTogetherAndDispersedPartsThem) {
   EXPECT_EQ(loads(apart, std::vector<double>(60, 1), 5), std::vector<double>(5, 12));
 }
 
+TEST(HashGate, ADealtTableGivesEveryExpertEquallyManyKeysInARandomOrder) {
+  const auto row = [](int64_t layer) {
+    return gate_registry().make(BlockSpec("hash", {{"table", "dealt"}, {"vocab_size", 64}}), GateShape{4, 8, layer, 1})->named_buffers()["table"][0].slice(0, 0, 64);
+  };
+  EXPECT_TRUE(torch::equal(at::bincount(row(0).to(torch::kInt64), {}, 8), torch::full({8}, 8, torch::kInt64)));
+  EXPECT_FALSE(torch::equal(row(0), row(1)));
+}
+
 TEST(HashGate, ReadsATableThatWasMadeOfAnEmbedding) {
   const testing::TempDir dir;
   const auto table = token_tables::dispersed_table(grouped_embedding(), 5, RandomStream(1));
