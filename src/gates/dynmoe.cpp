@@ -4,7 +4,12 @@
 // is left to the residual path; outside training it goes to its best live expert.
 // Every `period` optimiser steps: live experts that no token of the period chose go to sleep; if some tokens were left
 // alone, one sleeping expert wakes with w = the direction of their sum and G = 0. num_experts is the room there is.
-// Terms (loss gate_term): "diversity" = || W^ W^T - I ||_F over live experts, "simplicity" = mean of ||w_i||.
+// Terms (loss gate_term), over the L live experts: "diversity" = || W^ W^T - I ||_F, "simplicity" = mean of ||w_i||; and those of
+// the released code, on the signs g_ti with their straight-through gradient: "efficiency" = mean of g, "balance" = L sum_i m_i c_i
+// with m the mean of g_t / n_t and c the share of working pairs, over tokens that somebody works for.
+// dy / dg_i = E_i(x) / n as released: n counts as a constant, so that the task asks for more of every expert that helps at all,
+// and nothing but "efficiency" sends one away. With through_count n = sum of g has its slope, dy / dg_i = (E_i(x) - y) / n:
+// experts that are better than the mean stay, others go (our own variant).
 // The moments that the optimiser keeps of a woken expert's row are those of its earlier life.
 // Source: Guo et al., arXiv:2405.14297 sections 3.1 to 3.3.
 #include "core/ops.h"
@@ -28,9 +33,11 @@ class DynMoE final : public Gate {
  public:
   struct Options {
     int64_t start = 0, period = 100;
+    bool through_count = false;
     template <class V> void fields(V&& v) {
       v("start", start, "experts that are live at the start; 0 = all");
       v("period", period, "optimiser steps between changes of the set of live experts; 0 = it stays");
+      v("through_count", through_count, "the straight-through slope passes through 1 / n, too; false: as released");
     }
   };
 
@@ -55,7 +62,7 @@ class DynMoE final : public Gate {
     const auto works = (margin.detach() > 0) & live;
     Routing out{.choice = choose(margin, works, in.training), .scores = {cosine.masked_fill(~live, kNever), {}}};
     out.scores.probs = at::softmax(out.scores.logits, -1);
-    out.terms = terms();
+    out.terms = terms(margin, works, in.valid);
     auto alone = ~works.any(1);
     if (in.valid.defined()) alone = alone & in.valid;
     out.terms["alone"] = (x.detach() * alone.unsqueeze(1).to(x.scalar_type())).sum(0);  // [d], for update()
@@ -94,15 +101,25 @@ class DynMoE final : public Gate {
     const auto one = (ids >= 0).to(margin.scalar_type());
     const auto slope = at::relu(margin).gather(1, ids.clamp_min(0)) * one;
     const auto count = one.sum(1, /*keepdim=*/true).clamp_min(1);
-    return {ids, (one + slope - slope.detach()) / count};
+    const auto g = one + slope - slope.detach();
+    return {ids, g / (o_.through_count ? g.sum(1, /*keepdim=*/true).clamp_min(1) : count)};
   }
 
-  [[nodiscard]] std::map<std::string, torch::Tensor> terms() const {
+  [[nodiscard]] std::map<std::string, torch::Tensor> terms(const torch::Tensor& margin, const torch::Tensor& works, const torch::Tensor& valid) const {
     const auto alive = at::nonzero(live_).view({-1});
     const auto w = weight_.index_select(0, alive);
     const auto gram = at::matmul(direction(w), direction(w).t()) - at::eye(w.size(0), w.options());
+    const auto one = (valid.defined() ? works & valid.unsqueeze(1) : works).to(margin.scalar_type()).index_select(1, alive);
+    const auto slope = at::relu(margin).index_select(1, alive) * one;
+    const auto g = one + slope - slope.detach();                                       // [T, L]
+    const double tokens = valid.defined() ? valid.sum().item<double>() : static_cast<double>(one.size(0));
+    const auto served = one.any(1).sum().clamp_min(1);
+    const auto shares = (g / g.sum(1, /*keepdim=*/true).clamp_min(1)).sum(0) / served, working = one.sum(0) / served;
     // The diagonal is 0 up to rounding; a norm has no gradient at 0.
-    return {{"diversity", (gram.square().sum() + 1e-12).sqrt()}, {"simplicity", w.norm(2, -1).mean()}};
+    return {{"diversity", (gram.square().sum() + 1e-12).sqrt()},
+            {"simplicity", w.norm(2, -1).mean()},
+            {"efficiency", g.sum() / (std::max(1.0, tokens) * static_cast<double>(alive.size(0)))},
+            {"balance", (shares * working).sum() * static_cast<double>(alive.size(0))}};
   }
 
   void prune() {

@@ -208,6 +208,38 @@ TEST(DynMoE, TheStraightThroughSlopeIsOneWhereAnExpertWorks) {
   EXPECT_TRUE(all_close(threshold.grad(), want, 1e-6));
 }
 
+TEST(DynMoE, ThroughTheCountExpertsCompete) {
+  auto g = gate("dynmoe", {{"through_count", true}}, 2, 3);
+  set(*g, "weight", torch::tensor({1., 0., 0., 1., -1., 0.}).view({3, 2}));
+  set(*g, "threshold", torch::tensor({0., .3, .8}));
+  const auto choice = choose(*g, example_tokens().slice(0, 0, 1), true);
+  EXPECT_TRUE(all_close(choice.weights[0], torch::tensor({.5, .5}), 1e-6));
+  // What the experts give: 3 and 1, y = 2. d y / d g_i = (E_i - y) / 2.
+  const auto gives = torch::tensor({3.f, 1.f, 0.f}).index_select(0, choice.expert_ids[0]);
+  (choice.weights[0] * gives).sum().backward();
+  const auto threshold = g->named_parameters()["threshold"];
+  const auto s = at::sigmoid(threshold.detach());
+  EXPECT_TRUE(all_close(threshold.grad(), -s * (1 - s) * torch::tensor({.5f, -.5f, 0.f}), 1e-6));
+}
+
+// Token 0 has experts 0 and 1, token 1 nobody, token 2 expert 0.
+TEST(DynMoE, TermsOfTheReleasedCodeByHandAndTheirSlopeIsThatOfTheSigns) {
+  auto g = dynmoe_example();
+  const auto terms = g->route(input_of(example_tokens(), true)).terms;
+  EXPECT_NEAR(terms.at("efficiency").item<double>(), 3.0 / 9, 1e-6);
+  EXPECT_NEAR(terms.at("balance").item<double>(), 3 * ((0.5 + 1) / 2 * 1 + 0.5 / 2 * 0.5), 1e-6);
+  auto in = input_of(torch::cat({example_tokens(), torch::tensor({{5.f, 5.f}})}), true);
+  in.valid = torch::tensor({1, 1, 1, 0}).to(torch::kBool);
+  const auto padded = g->route(in).terms;
+  EXPECT_NEAR(padded.at("efficiency").item<double>(), 3.0 / 9, 1e-6);
+  EXPECT_NEAR(padded.at("balance").item<double>(), 2.625, 1e-6);
+  terms.at("efficiency").backward();
+  const auto threshold = g->named_parameters()["threshold"];
+  const auto s = at::sigmoid(threshold.detach());
+  EXPECT_TRUE(all_close(threshold.grad(), -s * (1 - s) * torch::tensor({2.f, 1.f, 0.f}) / 9, 1e-6));
+  EXPECT_EQ(g->route(input_of(torch::zeros({0, 2}), true)).terms.at("balance").item<double>(), 0);
+}
+
 TEST(DynMoE, UnusedExpertsSleepAndOneWakesForTheTokensThatWereLeftAlone) {
   auto g = gate("dynmoe", {{"period", 2}, {"start", 2}}, 2, 4);
   set(*g, "weight", torch::tensor({1., 0., -1., 0., 0., 1., 0., 1.}).view({4, 2}));
