@@ -2,6 +2,7 @@
 #include "support/moe_oracle.h"
 #include "switchyard/dispatch_plan.h"
 
+#include <algorithm>
 #include <set>
 
 namespace switchyard {
@@ -59,6 +60,65 @@ TEST(Score, PermutingTheBatchPermutesThePlan) {
   const auto order = torch::tensor({4, 2, 0, 5, 1, 3}, torch::kInt64);
   const auto o = exactly(1, 1, 6, 4, "score");
   EXPECT_TRUE(torch::equal(plan(z.index_select(0, order), 1, o).plan.kept, plan(z, 1, o).plan.kept.index_select(0, order)));
+}
+
+TEST(Score, KeepsTheBestOfEveryRankAndIsArrivalWithoutOverflow) {
+  auto z = torch::empty({61, 7});
+  RandomStream(8).fill_normal(z.data_ptr<float>(), z.numel());
+  const auto score = std::get<0>(at::softmax(z, 1).max(1));
+  const auto tight = plan(z, 2, exactly(5, 2, 61, 7, "score"));
+  const auto& ids = std::get<TokenChoice>(tight.routing.choice).expert_ids;
+  for (int64_t e = 0; e < 7; ++e)
+    for (int64_t rank = 0; rank < 2; ++rank) {
+      const auto mine = ids.select(1, rank) == e, kept = tight.plan.kept.select(1, rank);
+      const auto in = score.index({mine & kept}), out = score.index({mine & ~kept});
+      if (in.numel() > 0 && out.numel() > 0) {
+        EXPECT_GE(in.min().item<float>(), out.max().item<float>()) << "expert " << e << " rank " << rank;
+      }
+    }
+  EXPECT_TRUE(torch::equal(plan(z, 2, exactly(61, 2, 61, 7, "score")).plan.kept, plan(z, 2, exactly(61, 2, 61, 7)).plan.kept));
+}
+
+// Oracle: every order of six tokens, each served in turn.
+TEST(Score, NoOrderKeepsMoreProbability) {
+  for (uint64_t seed = 0; seed < 4; ++seed) {
+    auto z = torch::empty({6, 3});
+    RandomStream(seed).fill_normal(z.data_ptr<float>(), z.numel());
+    const auto ids = z.argmax(1);
+    const auto p = std::get<0>(at::softmax(z, 1).max(1));
+    const auto value = [&](const torch::Tensor& kept) { return (p * kept.to(torch::kFloat32)).sum().item<float>(); };
+    std::vector<int64_t> order = {0, 1, 2, 3, 4, 5};
+    float best = 0;
+    do {
+      std::vector<int64_t> room(3, 1);
+      auto kept = torch::zeros({6});
+      for (const int64_t t : order)
+        if (room[static_cast<size_t>(ids[t].item<int64_t>())]-- > 0) kept[t] = 1;
+      best = std::max(best, value(kept));
+    } while (std::next_permutation(order.begin(), order.end()));
+    EXPECT_NEAR(value(plan(z, 1, exactly(1, 1, 6, 3, "score")).plan.kept.select(1, 0)), best, 1e-6) << seed;
+    EXPECT_LE(value(plan(z, 1, exactly(1, 1, 6, 3)).plan.kept.select(1, 0)), best + 1e-6) << seed;
+  }
+}
+
+// GShard draws which second choices are asked for: the first ones do not notice.
+TEST(Arrival, KeptFirstChoicesDoNotDependOnTheSecond) {
+  auto z = torch::empty({40, 4});
+  RandomStream(5).fill_normal(z.data_ptr<float>(), z.numel());
+  const auto first_kept = [&](uint64_t draw, const char* priority) {
+    auto choice = top(z, 2);
+    for (int64_t t = 0; t < 40; ++t)
+      if (RandomStream(draw).uniform(static_cast<uint64_t>(t)) < 0.5) choice.expert_ids[t][1] = -1;
+    GateInput in;
+    in.hidden = torch::zeros({40, 1});
+    in.training = true;
+    const auto o = exactly(7, 2, 40, 4, priority);
+    return plan_dispatch({.choice = choice, .scores = {z, at::softmax(z, 1)}}, in, 4, o, priority_registry().make(priority).get()).plan.kept.select(1, 0).clone();
+  };
+  for (const char* priority : {"arrival", "score"}) {
+    EXPECT_FALSE(first_kept(0, priority).all().item<bool>());
+    for (uint64_t draw = 1; draw < 20; ++draw) EXPECT_TRUE(torch::equal(first_kept(draw, priority), first_kept(0, priority))) << priority;
+  }
 }
 
 TEST(Random, KeepsEachRequesterEquallyOftenAndFollowsArrivalOutsideTraining) {
