@@ -72,6 +72,28 @@ TEST(NormalisationOrder, CopiesOfOneExpertGiveItExactlyOrScaledByTheKeptProbabil
   }
 }
 
+// y = h + sigmoid(h c_a) FFN_a(h) with a last matrix of zeros: the block starts as the identity.
+TEST(BaseLayer, IsTheIdentityAtFirstAndAGatedResidualThen) {
+  auto o = options_of(4, {"chain", {{"select", ConfigNode{{"kind", "assignment"}, {"solver", "exact"}}}, {"weigh", "sigmoid"}}}, "relu");
+  o.init_out_std = 0;
+  MoELayer layer(o);
+  const auto h = noise({16, 12}, 5);
+  EXPECT_TRUE(torch::equal(h + layer(h).hidden, h));
+  torch::NoGradGuard no_grad;
+  const auto p = layer.named_parameters();
+  p["experts.w_out"].copy_(noise({4, 12, 8}, 6));
+  const auto expert = testing::ffn_expert("relu", p["experts.w_in"], p["experts.w_out"]);
+  MoETrace trace;
+  GateInput in;
+  in.training = true;
+  const auto y = layer.forward(h, in, &trace);
+  EXPECT_TRUE(torch::equal(trace.stats.counts, torch::full({4}, 4.f)));
+  for (int64_t t = 0; t < 16; ++t) {
+    const auto a = trace.stats.expert_ids[t][0].item<int64_t>();
+    EXPECT_TRUE(all_close(y[t], at::sigmoid((h[t] * p["gate.score.weight"][a]).sum()) * expert(a, h[t]), 1e-5)) << t;
+  }
+}
+
 TEST(FfnExperts, ALayerOfOneExpertIsThePlainNetworkBitForBit) {
   for (const char* kind : {"relu", "gelu", "gelu_tanh"}) {
     MoELayer layer(options_of(1, raw_top(1), kind));
