@@ -24,13 +24,20 @@ const std::vector<std::pair<Measure, double RoutingBenchResult::*>>& bench_measu
 }
 
 report::MeasureRow bench_row(const Recipe& recipe, const BenchComparisonOptions& options) {
-  if (!recipe.model.moe) fail(ErrorKind::config, "it has no [model.moe]");
+  const MoESpec moe = bench_moe(recipe);
   report::MeasureRow row{recipe.name, static_cast<size_t>(options.seeds), std::vector<std::vector<double>>(bench_measures().size())};
   for (int64_t seed = 0; seed < options.seeds; ++seed) {
-    const auto result = run_routing_bench(*recipe.model.moe, {.steps = options.steps, .seed = static_cast<uint64_t>(seed)});
+    const auto result = run_routing_bench(moe, {.steps = options.steps, .seed = static_cast<uint64_t>(seed), .tags = recipe.bench.tags});
     for (size_t m = 0; m < row.values.size(); ++m) row.values[m].push_back(result.*bench_measures()[m].second);
   }
   return row;
+}
+
+// "" unless [bench] says something.
+std::string bench_sizes(const Recipe& recipe) {
+  std::vector<std::string> words = recipe.bench.set;
+  if (recipe.bench.tags != kBenchClusters) words.push_back(fmt::format("{} tags", recipe.bench.tags));
+  return fmt::format("{}", fmt::join(words, ", "));
 }
 
 }  // namespace
@@ -44,6 +51,7 @@ report::MeasureTable bench_recipes(const std::vector<Recipe>& recipes, const Ben
   for (const Recipe& recipe : recipes) {
     try {
       table.rows.push_back(bench_row(recipe, options));
+      if (const auto sizes = bench_sizes(recipe); !sizes.empty()) say(fmt::format("{}: on the bench with {}", recipe.name, sizes));
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::internal) throw;
       last = fmt::format("{}: left out: {}", recipe.name, error.what());

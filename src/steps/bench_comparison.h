@@ -15,7 +15,8 @@ struct BenchComparisonOptions {
   int64_t steps = 300;
 };
 
-// A recipe whose gate does not fit the bench is left out, and `say` is told why. Throws Error{config} when that is every one.
+// Sizes are those of the recipe's [bench], which `say` is told. A recipe whose gate does not fit is left out, and `say` is told
+// why. Throws Error{config} when that is every one.
 [[nodiscard]] report::MeasureTable bench_recipes(const std::vector<Recipe>& recipes, const BenchComparisonOptions& options,
                                                  const std::function<void(const std::string&)>& say);
 

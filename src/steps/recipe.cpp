@@ -6,6 +6,11 @@
 #include "steps/recipe_checks.h"
 #include "steps/toml_text.h"
 #include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
 
 namespace switchyard {
 namespace {
@@ -46,6 +51,13 @@ Recipe named(Recipe recipe, const fs::path& path) {
   return recipe;
 }
 
+// What the routing bench takes from a recipe.
+constexpr const char* kOnTheBench[] = {"model.moe.gate", "model.moe.capacity", "model.moe.losses", "model.moe.routed_scale"};
+
+bool is_at_or_below(std::string_view key, std::string_view assignment) {
+  return assignment.substr(0, key.size()) == key && assignment.size() > key.size() && (assignment[key.size()] == '.' || assignment[key.size()] == '=');
+}
+
 }  // namespace
 
 Recipe load_recipe(const fs::path& path, std::span<const std::string> overrides) {
@@ -82,6 +94,23 @@ int64_t expected_vocab_size(const TokenizerOptions& options) {
   if (options.kind == "byte") return make_byte_tokenizer()->vocab_size();
   if (options.kind == "file") return load_tokenizer(options.path)->vocab_size();
   return options.vocab_size;
+}
+
+MoESpec bench_moe(const Recipe& recipe) {
+  if (!recipe.model.moe) fail(ErrorKind::config, "it has no [model.moe]");
+  ConfigNode root = ConfigNode::Table{{"model", ConfigNode::Table{{"moe", write_any(*recipe.model.moe)}}}};
+  for (const std::string& assignment : recipe.bench.set) {
+    const bool taken = std::any_of(std::begin(kOnTheBench), std::end(kOnTheBench), [&](const char* key) { return is_at_or_below(key, assignment); });
+    if (!taken) fail(ErrorKind::config, "bench.set: \"{}\"; expected KEY=VALUE with a KEY at or below {}", assignment, fmt::join(kOnTheBench, ", "));
+    try {
+      apply_override(root, assignment);
+    } catch (const Error& error) {
+      fail(ErrorKind::config, "bench.set: {}", error.what());
+    }
+  }
+  MoESpec out;
+  read_any(*root.find("model")->find("moe"), "model.moe", out);
+  return out;
 }
 
 ModelSpec resolved_model(const Recipe& recipe) {

@@ -1,12 +1,13 @@
 // A recipe: everything that decides how a language model is trained, as one TOML file.
 //
 //   name = "sparse"          [data] path ...        [tokenizer] kind ...     [model] ... [model.moe] ...
-//   seed = 1                 [train] steps ...      [sample] prompt ...
+//   seed = 1                 [train] steps ...      [sample] prompt ...     [bench] set ...
 //
 // Keys that are absent keep the defaults below; `show_recipe` prints the full form, which is stored with each run.
 #pragma once
 
 #include "data/split.h"
+#include "steps/routing_bench.h"
 #include "steps/train_options.h"
 #include "switchyard/model_spec.h"
 
@@ -57,6 +58,17 @@ struct SampleOptions {
   }
 };
 
+// The routing bench has sizes of its own: eight experts, 64 ids, eight tags. What a recipe ties to other ones stands here.
+struct BenchOptions {
+  int64_t tags = kBenchClusters;
+  std::vector<std::string> set;
+
+  template <class V> void fields(V&& v) {
+    v("tags", tags, "routing bench: tags that its eight clusters are dealt to; a divisor of 8");
+    v("set", set, "routing bench: keys of gate, capacity and losses that fit its sizes, as \"model.moe.gate.k=1\"");
+  }
+};
+
 struct Recipe {
   std::string name;
   int64_t seed = 0;
@@ -65,6 +77,7 @@ struct Recipe {
   ModelSpec model;
   TrainOptions train;
   SampleOptions sample = {};
+  BenchOptions bench = {};
 
   template <class V> void fields(V&& v) {
     v("name", name, "name of the run; empty = name of the file");
@@ -74,6 +87,7 @@ struct Recipe {
     v("model", model, "what is trained");
     v("train", train, "how it is trained");
     v("sample", sample, "text generated at the end");
+    v("bench", bench, "sizes of its gate on the routing bench (compare --task clusters)");
   }
 };
 
@@ -97,6 +111,9 @@ void check_recipe(const Recipe& recipe);
 
 // Size of the vocabulary that the tokenizer will have; opens a tokenizer file, trains nothing.
 [[nodiscard]] int64_t expected_vocab_size(const TokenizerOptions& options);
+
+// Its MoE layers as they are on the routing bench: [model.moe] with what [bench] sets. Throws Error{config}.
+[[nodiscard]] MoESpec bench_moe(const Recipe& recipe);
 
 // The model with its vocabulary size, resolved.
 [[nodiscard]] ModelSpec resolved_model(const Recipe& recipe);

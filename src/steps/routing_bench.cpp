@@ -14,7 +14,7 @@
 namespace switchyard {
 namespace {
 
-constexpr int64_t kWidth = 16, kIds = 64, kSequence = 64, kLastSteps = 30;
+constexpr int64_t kWidth = 16, kIds = 64, kIdsPerCluster = kIds / kBenchClusters, kSequence = 64, kLastSteps = 30;
 constexpr double kShare = 0.3, kLearningRate = 1e-2, kExpertInit = 0.1, kRouterInit = 0.1;
 
 torch::Tensor normal(const RandomStream& stream, std::vector<int64_t> shape) {
@@ -31,18 +31,25 @@ class Clusters {
     torch::Tensor x, y;           // [T, d]
   };
 
-  [[nodiscard]] Step step(int64_t number) const {
+  [[nodiscard]] Step step(int64_t number, bool one_cluster_per_sequence) const {
     const auto stream = stream_.at("step", static_cast<uint64_t>(number));
     auto ids = torch::empty({kBenchTokens}, torch::kInt64);
-    for (int64_t t = 0; t < kBenchTokens; ++t)
-      ids.data_ptr<int64_t>()[t] = static_cast<int64_t>(stream.at("id").below(static_cast<uint64_t>(t), kIds));
-    const auto clusters = at::floor_divide(ids, kIds / kBenchClusters);
+    for (int64_t t = 0; t < kBenchTokens; ++t) {
+      auto id = static_cast<int64_t>(stream.at("id").below(static_cast<uint64_t>(t), kIds));
+      if (one_cluster_per_sequence) id = cluster_of(stream, t / kSequence) * kIdsPerCluster + id % kIdsPerCluster;
+      ids.data_ptr<int64_t>()[t] = id;
+    }
+    const auto clusters = at::floor_divide(ids, kIdsPerCluster);
     const auto x = centre_.index_select(0, clusters) + kShare * offset_.index_select(0, ids) + kShare * normal(stream.at("noise"), {kBenchTokens, kWidth});
     const auto y = at::matmul(map_.index_select(0, clusters), x.unsqueeze(2)).squeeze(2);
     return {ids, clusters, x, y};
   }
 
  private:
+  static int64_t cluster_of(const RandomStream& stream, int64_t sequence) {
+    return static_cast<int64_t>(stream.at("cluster").below(static_cast<uint64_t>(sequence), kBenchClusters));
+  }
+
   RandomStream stream_{0, "routing bench"};
   torch::Tensor centre_ = normal(stream_.at("mu"), {kBenchClusters, kWidth});
   torch::Tensor offset_ = normal(stream_.at("off"), {kIds, kWidth});
@@ -101,6 +108,8 @@ class Tally {
     // I = sum p(c, e) ln p(c, e) / (p(c) p(e)); cells without choices add nothing.
     const auto p = joint_ / joint_.sum().clamp_min(1e-12), independent = p.sum(1, true) * p.sum(0, true);
     out.mutual_information = (p * (p.clamp_min(1e-30) / independent.clamp_min(1e-30)).log()).sum().item<double>();
+    const auto load = p.sum(0).contiguous();
+    out.load.assign(load.data_ptr<double>(), load.data_ptr<double>() + kBenchExperts);
     return out;
   }
 
@@ -110,16 +119,16 @@ class Tally {
   int64_t steps_ = 0;
 };
 
-GateInput input_of(const Clusters::Step& data, int64_t step, uint64_t seed) {
+GateInput input_of(const Clusters::Step& data, int64_t step, const RoutingBenchOptions& options) {
   GateInput input;
   input.token_ids = data.ids;
-  input.tags = data.clusters;
+  input.tags = at::floor_divide(data.clusters, kBenchClusters / options.tags);
   const auto place = torch::arange(kBenchTokens, torch::kInt64);
   input.sequence_ids = at::floor_divide(place, kSequence);
   input.positions = at::remainder(place, kSequence);
   input.training = true;
   input.step = step;
-  input.random = RandomStream(seed).at("layer", 0).at("step", static_cast<uint64_t>(step));
+  input.random = RandomStream(options.seed).at("layer", 0).at("step", static_cast<uint64_t>(step));
   return input;
 }
 
@@ -132,15 +141,17 @@ RoutingStats without_gradient(RoutingStats stats) {
 
 RoutingBenchResult run_routing_bench(const MoESpec& recipe, const RoutingBenchOptions& options) {
   if (options.steps < 1) fail(ErrorKind::usage, "clusters: {} steps, expected at least 1", options.steps);
+  if (options.tags < 1 || kBenchClusters % options.tags != 0)
+    fail(ErrorKind::config, "clusters: tags = {}, expected a divisor of the {} clusters", options.tags, kBenchClusters);
   const Clusters clusters;
   const auto layer = layer_of(recipe, options.seed);
   const auto losses = losses_of(recipe);
   auto adam = adam_of(*layer);
   Tally tally;
   for (int64_t step = 0; step < options.steps; ++step) {
-    const auto data = clusters.step(step);
+    const auto data = clusters.step(step, options.one_cluster_per_sequence);
     MoETrace trace;
-    const auto y = layer->forward(data.x, input_of(data, step, options.seed), &trace);
+    const auto y = layer->forward(data.x, input_of(data, step, options), &trace);
     const auto token_loss = (y - data.y).square().mean(1);
     const auto task_loss = token_loss.mean();
     const double value = task_loss.item<double>();

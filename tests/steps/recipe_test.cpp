@@ -72,6 +72,28 @@ TEST(Recipe, FullFormReadsBackEqual) {
   EXPECT_EQ(show_recipe(load_text(dir, full)), full);
 }
 
+TEST(Recipe, TheBenchHasSizesOfItsOwn) {
+  const testing::TempDir dir;
+  const Recipe recipe = load_text(dir, with("[bench]\ntags = 2\nset = [\"model.moe.gate.k=1\", \"model.moe.gate.renormalise=false\", \"model.moe.losses.0.weight=1\", "
+                                            "\"model.moe.capacity.factor=2\"]"));
+  const MoESpec moe = bench_moe(recipe);
+  const auto k_of = [](const MoESpec& m) { return std::get<int64_t>(m.gate.options.find("k")->value); };
+  EXPECT_EQ(k_of(moe), 1);
+  EXPECT_EQ(k_of(*recipe.model.moe), 2) << "the recipe itself is as it was";
+  EXPECT_EQ(moe.capacity.factor, 2);
+  EXPECT_EQ(recipe.bench.tags, 2);
+  EXPECT_EQ(bench_moe(load_text(dir, kRecipe)).capacity.factor, 0);
+  const auto refused = [&](std::initializer_list<std::string_view> words, const std::string& set) {
+    expect_error(ErrorKind::config, words, [&] { (void)load_text(dir, with("[bench]\nset = [\"" + set + "\"]")); });
+  };
+  refused({"bench.set", "train.steps=3", "model.moe.gate"}, "train.steps=3");
+  refused({"bench.set", "model.moe.num_experts=4"}, "model.moe.num_experts=4");
+  refused({"bench.set", "model.moe.gate"}, "model.moe.gate");
+  refused({"bench.set", "'3' is no index"}, "model.moe.losses.3.weight=1");
+  refused({"'facto'", "did you mean 'factor'"}, "model.moe.capacity.facto=1");
+  expect_error(ErrorKind::config, {"mine.toml:23", "bench.tags = 3", "divisor of 8"}, [&] { (void)load_text(dir, with("[bench]\ntags = 3")); });
+}
+
 TEST(Recipe, UnknownKeysAreErrorsWithLineAndNearestName) {
   const testing::TempDir dir;
   expect_error(ErrorKind::config, {"mine.toml:22", "step_count", "train"}, [&] { (void)load_text(dir, with("step_count = 1")); });

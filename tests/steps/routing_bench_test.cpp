@@ -1,11 +1,14 @@
 // The routing bench against the calibration of the routing notes: another random generator, so that orders are compared,
 // and only those whose gap exceeds the spread of the seeds there.
 #include "steps/routing_bench.h"
-#include "switchyard/error.h"
+#include "expect_error.h"
+#include "steps/bench_comparison.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <vector>
 
 namespace switchyard::routing_bench_test {
@@ -79,6 +82,31 @@ TEST(RoutingBench, RepeatsBitForBitAndFollowsTheSeed) {
   EXPECT_EQ(a.task_loss, b.task_loss);
   EXPECT_EQ(a.mutual_information, b.mutual_information);
   EXPECT_NE(a.task_loss, run_routing_bench(recipe(kTopOne), {.steps = 31, .seed = 1}).task_loss);
+}
+
+// What a recipe ties to sizes of its own stands in its [bench].
+TEST(RoutingBench, TakesTheGateOfEveryRecipe) {
+  std::vector<Recipe> recipes;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(SW_SOURCE_DIR) / "recipes/gates"))
+    if (entry.path().extension() == ".toml") recipes.push_back(load_recipe(entry.path()));
+  ASSERT_GE(recipes.size(), 45u);
+  std::vector<std::string> left_out, sizes;
+  const auto table = bench_recipes(recipes, {.seeds = 1, .steps = 2}, [&](const std::string& line) {
+    (line.find("left out") != std::string::npos ? left_out : sizes).push_back(line);
+  });
+  EXPECT_EQ(table.rows.size(), recipes.size());
+  for (const auto& line : left_out) ADD_FAILURE() << line;
+  EXPECT_TRUE(std::any_of(sizes.begin(), sizes.end(), [](const auto& line) { return line.rfind("pangu-sigma-rre: on the bench with model.moe.gate.groups=4", 0) == 0; }));
+}
+
+TEST(RoutingBench, TagsGroupNeighbouringClustersAndSequencesMayHoldOneCluster) {
+  const auto four = run_routing_bench(recipe("by_tag"), {.steps = 40, .tags = 4});
+  EXPECT_NEAR(four.mutual_information, std::log(4.0), 0.01);
+  for (size_t e = 4; e < 8; ++e) EXPECT_EQ(four.load[e], 0);
+  const auto per_sequence = recipe({"chain", {{"pool", "sequence"}, {"select", {{"kind", "top_k"}, {"k", 1}}}, {"weigh", "raw"}}});
+  EXPECT_LT(run_routing_bench(per_sequence, {.steps = 40}).mutual_information, 0.1);
+  EXPECT_GT(run_routing_bench(per_sequence, {.steps = 40, .one_cluster_per_sequence = true}).mutual_information, 0.5);
+  testing::expect_error(ErrorKind::config, {"tags = 3", "8 clusters"}, [] { (void)run_routing_bench(recipe("by_tag"), {.tags = 3}); });
 }
 
 TEST(RoutingBench, RefusesAGateThatDoesNotFit) {
