@@ -10,7 +10,7 @@ using testing::normal;
 
 MoEOptions options(const char* weigh, double factor) {
   return {.d_model = 8, .d_expert = 16, .num_experts = 4,
-          .gate = {"chain", {{"select", {{"kind", "expert_choice"}, {"capacity_factor", factor}}}, {"weigh", weigh}}}, .init_std = 0.3, .init_out_std = 0.3};
+          .gate = {"chain", {{"select", {{"kind", "expert_choice"}, {"capacity_factor", factor}}}, {"weigh", weigh}, {"allow_constant_weight", factor <= 1}}}, .init_std = 0.3, .init_out_std = 0.3};
 }
 
 // All experts equal to the first; returns that network.
@@ -40,6 +40,23 @@ TEST(UpcyclingGates, FullCoverageHasNoInitialDropAndRawWeightsScaleIt) {
   const auto expected = dense_output(raw, x);
   const auto y = raw->forward(x, {});
   EXPECT_TRUE((y.norm(2, 1) <= expected.norm(2, 1) * (1 + 1e-5)).all().item<bool>());
+}
+
+TEST(UpcyclingGates, TheInitialGapGrowsWithTheShareOfUncoveredTokens) {
+  double last_gap = -1, last_uncovered = -1;
+  for (const double factor : {4.0, 1.0, 0.5, 0.2}) {
+    MoE moe(options("renormalise", factor));
+    const auto x = normal({80, 8}, 3), dense = dense_output(moe, x), y = moe->forward(x, {});
+    const double uncovered = (y.abs().sum(1) == 0).to(torch::kFloat64).mean().item<double>(), gap = (y - dense).square().mean().item<double>();
+    EXPECT_GT(uncovered, last_uncovered) << factor;
+    EXPECT_GT(gap, last_gap) << factor;
+    if (factor == 4.0) {
+      EXPECT_EQ(uncovered, 0);
+      EXPECT_LT(gap, 1e-10);
+    }
+    last_uncovered = uncovered;
+    last_gap = gap;
+  }
 }
 
 TEST(UpcyclingGates, EncoderGateLooksAlongTheTokensAndDecoderGateDoesNot) {
