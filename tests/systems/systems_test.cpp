@@ -1,6 +1,7 @@
 // systems.tsv is a promise, row by row: the files are there, the recipe trains, the named tests exist. That the named tests
 // pass is the business of ctest, which runs every test program in the same run as this one.
 #include "steps/train.h"
+#include "systems/systems_table.h"
 #include "systems/test_names.h"
 #include "test_files.h"
 
@@ -8,45 +9,11 @@
 
 #include <cmath>
 #include <set>
-#include <sstream>
 
 namespace switchyard::systems {
 namespace {
 
 namespace fs = std::filesystem;
-
-struct System {
-  std::string id, name, kind, ref, files, recipe, tests;
-};
-std::ostream& operator<<(std::ostream& out, const System& s) { return out << s.id; }
-
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-const fs::path& root() {
-  static const fs::path path = SW_SOURCE_DIR;
-  return path;
-}
-
-const std::vector<std::string>& lines() {
-  static const std::vector<std::string> all = split(read_text_file(root() / "systems.tsv"), '\n');
-  return all;
-}
-
-// Rows with seven columns; the others are reported by a test.
-const std::vector<System>& rows() {
-  static const std::vector<System> all = [] {
-    std::vector<System> out;
-    for (size_t i = 1; i < lines().size(); ++i)
-      if (const auto c = split(lines()[i], '\t'); c.size() == 7) out.push_back({c[0], c[1], c[2], c[3], c[4], c[5], c[6]});
-    return out;
-  }();
-  return all;
-}
 
 TEST(SystemsTable, EveryRowIsCompleteAndEveryIdUnique) {
   ASSERT_FALSE(lines().empty());
@@ -74,12 +41,7 @@ TEST(SystemsTable, EveryRecipeOfASystemHasItsRow) {
 }
 
 class EverySystem : public ::testing::TestWithParam<System> {};
-INSTANTIATE_TEST_SUITE_P(Systems, EverySystem, ::testing::ValuesIn(rows()), [](const auto& info) {
-  std::string name = info.param.id;
-  for (char& c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Systems, EverySystem, ::testing::ValuesIn(rows()), [](const auto& info) { return test_name(info.param.id); });
 
 TEST_P(EverySystem, FilesExist) {
   const auto& system = GetParam();
