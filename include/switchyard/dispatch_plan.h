@@ -39,7 +39,7 @@ struct CapacityOptions {
   int64_t devices = 0;                   // above 0: a capacity per group of E / devices experts instead of per expert; the pairs
                                          // of lowest probability are dropped, whatever `priority` says
   double protected_share = 0;            // with devices: share of the sequences of which nothing is dropped
-  int64_t group_size = 0;                // tokens per routing group in row order; 0 = all tokens of the call
+  int64_t group_size = 0;                // tokens per routing group in row order, padding not counted; 0 = all of the call
 
   template <class V> void fields(V&& v) {
     v("factor", factor, "rows per expert over the balanced share; 0 = dropless");

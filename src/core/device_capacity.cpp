@@ -1,5 +1,6 @@
 #include "core/device_capacity.h"
 
+#include "core/routing_groups.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -40,11 +41,10 @@ torch::Tensor places_on_devices(const TokenChoice& choice, const Scores& scores,
   const auto affinity = scores.probs.detach().gather(1, choice.expert_ids.clamp_min(0)).to(torch::kFloat32).contiguous();
   const auto* expert = choice.expert_ids.data_ptr<int64_t>();
   auto kept = torch::zeros({tokens, k}, torch::kBool);
-  const int64_t group = options.group_size > 0 ? options.group_size : std::max<int64_t>(tokens, 1);
-  for (int64_t first = 0; first < tokens; first += group) {
+  for (const auto& group : routing_groups(input, tokens, options.group_size)) {
     std::vector<std::vector<Pair>> of_device(static_cast<size_t>(options.devices));
     int64_t wanted = 0;
-    for (int64_t t = first; t < std::min(tokens, first + group); ++t) {
+    for (int64_t t = group.first; t < group.last; ++t) {
       const bool safe = is_protected(input, t, options.protected_share);
       for (int64_t p = t * k; p < (t + 1) * k; ++p) {
         if (expert[p] < 0) continue;

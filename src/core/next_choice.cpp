@@ -1,11 +1,11 @@
 #include "core/next_choice.h"
 
 #include "core/ops.h"
+#include "core/routing_groups.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <vector>
 
 namespace switchyard {
@@ -39,18 +39,16 @@ void serve(const Group& g, const torch::Tensor& order, const torch::Tensor& rank
 
 void try_next_choices(TokenChoice& choice, torch::Tensor& kept, const Scores& scores, const GateInput& input, int64_t num_experts,
                       const CapacityOptions& options, const Priority& priority) {
-  const auto tokens = choice.expert_ids.size(0);
   if (choice.expert_ids.size(1) != 1 || !scores.probs.defined())
     fail(ErrorKind::config, "capacity: overflow = 'next_choice' needs a gate that chooses one expert per token by probability");
   const auto ranked = ops::top_k(scores.probs.detach(), options.tries);  // [T, tries]
   auto ids = choice.expert_ids.clone();
-  const int64_t size = options.group_size > 0 ? options.group_size : std::max<int64_t>(tokens, 1);
-  for (int64_t first = 0; first < tokens; first += size) {
-    const Group group{first, std::min(tokens, first + size), capacity_of(options, std::min(size, tokens - first), 1, num_experts, input.training)};
+  for (const auto& part_of_call : routing_groups(input, ids.size(0), options.group_size)) {
+    const Group group{part_of_call.first, part_of_call.last, capacity_of(options, part_of_call.tokens, 1, num_experts, input.training)};
     const auto cut = [&](const torch::Tensor& x) { return x.defined() ? x.slice(0, group.first, group.last) : x; };
     GateInput part = input;
     part.hidden = cut(input.hidden);
-    part.first_token = input.first_token + first;
+    part.first_token = input.first_token + group.first;
     const auto order = priority.order({cut(choice.expert_ids).contiguous(), cut(choice.weights)}, {cut(scores.logits), cut(scores.probs)}, part);
     serve(group, order.contiguous(), ranked, num_experts, ids.data_ptr<int64_t>(), kept.data_ptr<bool>());
   }

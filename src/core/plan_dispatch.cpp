@@ -4,6 +4,7 @@
 
 #include "core/device_capacity.h"
 #include "core/next_choice.h"
+#include "core/routing_groups.h"
 #include "kernels/routing.h"
 #include "switchyard/error.h"
 
@@ -61,17 +62,15 @@ torch::Tensor places(const TokenChoice& choice, const Scores& scores, const Gate
   const auto ids = choice.expert_ids;
   const auto tokens = ids.size(0), k = ids.size(1);
   auto kept = torch::zeros({tokens, k}, torch::kBool);
-  const int64_t group = o.group_size > 0 ? o.group_size : std::max<int64_t>(tokens, 1);
-  for (int64_t first = 0; first < tokens; first += group) {
-    const auto last = std::min(tokens, first + group);
-    const auto cut = [&](const torch::Tensor& x) { return x.defined() ? x.slice(0, first, last) : x; };
+  for (const auto& [first, last, counted] : routing_groups(input, tokens, o.group_size)) {
+    const auto cut = [first = first, last = last](const torch::Tensor& x) { return x.defined() ? x.slice(0, first, last) : x; };
     const TokenChoice part{cut(ids).contiguous(), cut(choice.weights)};
     GateInput part_input = input;
     part_input.hidden = cut(input.hidden);
     part_input.first_token = input.first_token + first;
     const auto order = priority.order(part, {cut(scores.logits), cut(scores.probs)}, part_input).contiguous();
     kernels::assign_slots(last - first, k, num_experts, part.expert_ids.data_ptr<int64_t>(), order.data_ptr<int64_t>(),
-                          capacity_of(o, last - first, k, num_experts, input.training),
+                          capacity_of(o, counted, k, num_experts, input.training),
                           reinterpret_cast<uint8_t*>(kept.data_ptr<bool>()) + first * k);
   }
   return kept;
