@@ -23,14 +23,14 @@ torch::Tensor spread(const torch::Tensor& of_unit, const torch::Tensor& unit_of)
 // A unit of padding alone chooses nobody.
 void drop_padding_units(const torch::Tensor& valid, gates::Selection& chosen, torch::Tensor& weights) {
   chosen.ids = chosen.ids.masked_fill(~valid.unsqueeze(1), -1);
-  weights = weights * valid.unsqueeze(1).to(weights.scalar_type());
+  weights = weights.masked_fill(~valid.unsqueeze(1), 0);
 }
 
 // Null choices become "no expert"; the weights of the true ones sum to 1 again.
 void drop_null_choices(int64_t num_experts, gates::Selection& chosen, torch::Tensor& weights) {
   const auto true_expert = (chosen.ids >= 0) & (chosen.ids < num_experts);
   chosen.ids = at::where(true_expert, chosen.ids, torch::full({}, -1, torch::kInt64));
-  weights = weights * true_expert.to(weights.scalar_type());
+  weights = weights.masked_fill(~true_expert, 0);
   weights = weights / weights.sum(-1, /*keepdim=*/true).clamp_min(1e-20);
 }
 

@@ -23,7 +23,7 @@ namespace gates {
 
 torch::Tensor Selection::gather(const torch::Tensor& values) const {
   const auto of = by_column ? values.t() : values;  // [E, U] or [U, E]
-  return of.gather(1, ids.clamp_min(0)) * (ids >= 0).to(values.scalar_type());
+  return of.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0);  // not times 0: the score of nobody may be NaN
 }
 
 torch::Tensor Selection::sum_of_unit(const torch::Tensor& chosen, int64_t num_units) const {

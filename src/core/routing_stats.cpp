@@ -21,6 +21,14 @@ torch::Tensor valid_rows(const torch::Tensor& rows, const torch::Tensor& valid) 
   return rows.index({valid});
 }
 
+// Tokens of which no logit is finite, or no probability a number (one infinite logit is enough): they choose nobody.
+int64_t count_without_score(const Scores& scores) {
+  if (!scores.logits.defined()) return 0;
+  auto without = ~scores.logits.detach().isfinite().any(-1);
+  if (scores.probs.defined()) without = without | scores.probs.detach().isnan().all(-1);
+  return without.sum().item<int64_t>();
+}
+
 torch::Tensor join(std::span<const RoutingStats> parts, torch::Tensor RoutingStats::*member) {
   std::vector<torch::Tensor> rows;
   for (const auto& part : parts)
@@ -70,6 +78,7 @@ RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, co
   s.terms = routing.terms;
   s.loss_scale = routing.loss_scale;
   s.training = input.training;
+  s.rows_without_score = count_without_score(s.scores);
   const auto none = torch::zeros({num_experts}, torch::kFloat32);
   if (const auto* choice = std::get_if<TokenChoice>(&routing.choice)) {
     const auto& asked = wanted.defined() ? wanted : choice->expert_ids;
@@ -79,8 +88,6 @@ RoutingStats routing_stats(const Routing& routing, const torch::Tensor& kept, co
     s.counts = count_ids(asked, num_experts);
     s.first_counts = count_ids(asked.slice(1, 0, 1), num_experts);
     s.kept_counts = kept.defined() ? count_ids(at::where(kept, choice->expert_ids, torch::full({}, -1, torch::kInt64)), num_experts) : s.counts;
-    if (s.scores.logits.defined())
-      s.rows_without_score = (~s.scores.logits.detach().isfinite().any(-1)).sum().item<int64_t>();
   } else if (const auto* columns = std::get_if<ExpertChoice>(&routing.choice)) {
     s.top_k = 1;
     s.counts = s.first_counts = s.kept_counts = (columns->token_ids >= 0).sum(1).to(torch::kFloat32);

@@ -103,7 +103,7 @@ class DSelectK final : public Gate {
     auto ids = ops::top_k(ranked, num_experts_);
     const int64_t most = ids.numel() == 0 ? 1 : std::max<int64_t>(1, (ids >= 0).sum(1).max().item<int64_t>());
     ids = ids.slice(1, 0, most).contiguous();
-    return {ids, q.gather(1, ids.clamp_min(0)) * (ids >= 0).to(q.scalar_type())};
+    return {ids, q.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0)};
   }
 
   Options o_;

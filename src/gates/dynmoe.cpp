@@ -99,7 +99,7 @@ class DynMoE final : public Gate {
     const int64_t most = ids.numel() == 0 ? 1 : std::max<int64_t>(1, sent.sum(1).max().item<int64_t>());
     ids = ids.slice(1, 0, most).contiguous();
     const auto one = (ids >= 0).to(margin.scalar_type());
-    const auto slope = at::relu(margin).gather(1, ids.clamp_min(0)) * one;
+    const auto slope = at::relu(margin).gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0);
     const auto count = one.sum(1, /*keepdim=*/true).clamp_min(1);
     const auto g = one + slope - slope.detach();
     return {ids, g / (o_.through_count ? g.sum(1, /*keepdim=*/true).clamp_min(1) : count)};

@@ -72,9 +72,9 @@ class Hierarchical final : public Gate {
     const Level leaf = level(in_group(secondary_), in_group(secondary_noise_), noise, o_.k);
 
     const auto scatter = [&](const torch::Tensor& of_row, const torch::Tensor& empty) { return empty.index_copy(0, plan.row_weight_index, of_row); };
-    const auto ids = scatter(leaf.ids + group_of_row.unsqueeze(1) * size_, torch::full({pairs, o_.k}, -1, torch::kInt64));
+    const auto ids = scatter(at::where(leaf.ids >= 0, leaf.ids + group_of_row.unsqueeze(1) * size_, leaf.ids), torch::full({pairs, o_.k}, -1, torch::kInt64));
     const auto weights = scatter(leaf.weights, torch::zeros({pairs, o_.k}, leaf.weights.options())) * top.weights.reshape({-1, 1});
-    Routing out{.choice = TokenChoice{ids.view({x.size(0), -1}), weights.view({x.size(0), -1})}};
+    Routing out{.choice = TokenChoice{ids.view({x.size(0), o_.k_groups * o_.k}), weights.view({x.size(0), o_.k_groups * o_.k})}};
     if (in.training) out.terms["load"] = load(top, leaf, group_of_row, in.valid);
     return out;
   }
@@ -105,7 +105,10 @@ class Hierarchical final : public Gate {
     out.ids = ops::top_k(out.noisy.detach().contiguous(), k);
     const auto none = out.ids < 0;
     const auto z = out.noisy.gather(1, out.ids.clamp_min(0)).masked_fill(none, -std::numeric_limits<float>::infinity());
-    out.weights = at::softmax(z, -1).masked_fill(none, 0);
+    const auto weights = at::softmax(z, -1);
+    const auto nobody = weights.isnan();  // a row without a finite score, or with an infinite one
+    out.ids = out.ids.masked_fill(nobody, -1);
+    out.weights = weights.masked_fill(none | nobody, 0);
     return out;
   }
 

@@ -54,7 +54,7 @@ class Stable final : public Gate {
     const auto z = ops::linear(x, centroids_, /*exact=*/true);  // [T, E]
     const bool frozen = is_frozen();
     const auto ids = ops::top_k(frozen ? distilled(in.token_ids).detach() : z.detach(), 1);
-    Routing out{.choice = TokenChoice{ids, at::sigmoid(z.gather(1, ids.clamp_min(0))) * (ids >= 0).to(z.scalar_type())}, .scores = {z, at::softmax(z, -1)}};
+    Routing out{.choice = TokenChoice{ids, at::sigmoid(z.gather(1, ids.clamp_min(0))).masked_fill(ids < 0, 0)}, .scores = {z, at::softmax(z, -1)}};
     if (frozen) out.terms = {{"balance", torch::zeros({})}, {"distil", torch::zeros({})}};
     else out.terms = stage_1_terms(z, ids, in);
     return out;

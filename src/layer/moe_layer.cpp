@@ -13,7 +13,7 @@ namespace {
 void drop_padding(TokenChoice& choice, const torch::Tensor& valid) {
   const auto column = valid.unsqueeze(1);
   choice.expert_ids = choice.expert_ids.masked_fill(~column, -1);
-  choice.weights = choice.weights * column.to(choice.weights.scalar_type());
+  choice.weights = choice.weights.masked_fill(~column, 0);
 }
 
 RowContext context_of(const GateInput& input, torch::Tensor row_token, const char* bank = "routed") {

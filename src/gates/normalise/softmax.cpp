@@ -22,7 +22,8 @@ class Softmax final : public Normaliser {
 
   torch::Tensor normalise(const Scored& s) override {
     if (groups_ == 1) return at::softmax(s.noisy, -1);
-    return at::softmax(s.noisy.view({s.noisy.size(0), groups_, -1}), -1).view(s.noisy.sizes());
+    const int64_t units = s.noisy.size(0), experts = s.noisy.size(1);
+    return at::softmax(s.noisy.view({units, groups_, experts / groups_}), -1).view({units, experts});
   }
 
  private:

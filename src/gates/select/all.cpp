@@ -1,4 +1,4 @@
-// Every expert, in order of id: the dense gate.
+// Every expert, in order of id: the dense gate. A unit whose probability of an expert is no number does without it.
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
@@ -11,7 +11,7 @@ class All final : public Selector {
   using Options = NoOptions;
   All(const Options&, const GateShape& s) : num_experts_(s.num_experts) {}
   Selection select(Scored& s) override {
-    return {torch::arange(num_experts_, torch::kInt64).expand({s.probs.size(0), num_experts_}).contiguous()};
+    return {torch::arange(num_experts_, torch::kInt64).expand({s.probs.size(0), num_experts_}).masked_fill(s.probs.isnan(), -1)};
   }
   double experts_per_token() const override { return static_cast<double>(num_experts_); }
 

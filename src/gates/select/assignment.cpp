@@ -5,6 +5,7 @@
 // Ranks logits or probabilities alike; the paper's affinities are the logits (`of = "logits"`).
 // Which expert a token gets depends on the whole batch: not for causal models.
 #include "core/ops.h"
+#include "core/solver_scores.h"
 #include "kernels/balanced_assignment.h"
 #include "switchyard/error.h"
 #include "switchyard/gate.h"
@@ -31,24 +32,25 @@ class Assignment final : public Selector {
   }
 
   Selection select(Scored& s) override {
-    if (!s.input.training) return {ops::top_k(s.logits.detach(), 1)};
-    auto affinity = s.logits.detach().to(torch::kFloat32);
-    if (s.valid.defined()) affinity = affinity.index({s.valid});
-    const auto ids = solve(affinity);
-    if (!s.valid.defined()) return {ids.unsqueeze(1)};
-    return {torch::full({s.logits.size(0)}, -1, torch::kInt64).index_put_({s.valid}, ids).unsqueeze(1)};
+    return {numbers_only(expert_of(s), s)};
   }
   double experts_per_token() const override { return 1; }
   bool looks_ahead() const override { return true; }
 
  private:
+  [[nodiscard]] torch::Tensor expert_of(const Scored& s) const {
+    if (!s.input.training) return ops::top_k(s.logits.detach(), 1);
+    auto affinity = s.logits.detach().to(torch::kFloat32);
+    if (s.valid.defined()) affinity = affinity.index({s.valid});
+    const auto ids = solve(affinity);
+    if (!s.valid.defined()) return ids.unsqueeze(1);
+    return torch::full({s.logits.size(0)}, -1, torch::kInt64).index_put_({s.valid}, ids).unsqueeze(1);
+  }
+
   [[nodiscard]] torch::Tensor solve(torch::Tensor affinity) const {
     const int64_t tokens = affinity.size(0);
     if (tokens == 0) return torch::empty({0}, torch::kInt64);
-    // A value that is no number must not decide: it counts as the worst one.
-    const auto finite = affinity.isfinite();
-    const auto worst = at::where(finite, affinity, torch::zeros({}, affinity.options())).min();
-    affinity = at::where(finite, affinity, worst).contiguous();
+    affinity = finite_scores(affinity).contiguous();
     const kernels::AssignmentProblem problem{.affinity = {affinity.data_ptr<float>(), static_cast<size_t>(affinity.numel())},
                                              .tokens = tokens,
                                              .experts = num_experts_,

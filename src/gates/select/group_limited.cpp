@@ -41,19 +41,21 @@ class GroupLimited final : public Selector {
   }
 
   Selection select(Scored& s) override {
-    const auto ranked = s.ranked.detach();
-    const auto units = ranked.size(0);
-    const auto by_group = ranked.view({units, o_.groups, -1});  // [U, D, E/D]
+    const auto units = s.ranked.size(0);
+    const auto by_group = without_nan(s.ranked.detach()).view({units, o_.groups, s.ranked.size(1) / o_.groups});  // [U, D, E/D]
     const auto score = o_.group_score == "max" ? by_group.amax(-1) : std::get<0>(by_group.topk(o_.best, -1)).sum(-1);
     const auto kept = ops::top_k(score, o_.keep);  // [U, keep]
     const auto open = torch::zeros({units, o_.groups}, torch::kBool).scatter_(1, kept.clamp_min(0), kept >= 0);
     // Biased scores may be negative: what is closed must be -inf, not 0.
     const auto masked = by_group.masked_fill(~open.unsqueeze(-1), -std::numeric_limits<float>::infinity());
-    return {ops::top_k(masked.view(ranked.sizes()).contiguous(), o_.k)};
+    return {ops::top_k(masked.view(s.ranked.sizes()).contiguous(), o_.k)};
   }
   double experts_per_token() const override { return static_cast<double>(o_.k); }
 
  private:
+  // at::topk and at::amax take NaN for the largest number.
+  static torch::Tensor without_nan(const torch::Tensor& x) { return x.masked_fill(x.isnan(), -std::numeric_limits<float>::infinity()); }
+
   Options o_;
 };
 

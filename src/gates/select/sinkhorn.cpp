@@ -1,10 +1,11 @@
 // Optimal transport with entropy: in training the k best experts of each token in the plan Pi that maximises
 //   sum_ti Pi_ti z_ti + tau H(Pi)    with rows summing to 1 and columns to T / E,
-// found by Sinkhorn's alternating scalings of exp(z / tau), in logarithms; outside training the k best logits. Approximately
+// found by Sinkhorn's alternating scalings of exp(z / tau) (core/sinkhorn.h); outside training the k best logits. Approximately
 // balanced: no column is exact after argmax. No gradient passes through Pi.
 // Source: S-BASE in Clark et al., arXiv:2202.01169 appendix B. Pi depends on the whole batch: not for causal models.
 #include "core/ops.h"
 #include "core/sinkhorn.h"
+#include "core/solver_scores.h"
 #include "switchyard/error.h"
 #include "switchyard/gate.h"
 
@@ -32,16 +33,19 @@ class Sinkhorn final : public Selector {
   }
 
   Selection select(Scored& s) override {
-    const auto z = s.logits.detach();
-    if (!s.input.training) return {ops::top_k(z, o_.k)};
-    if (!s.valid.defined()) return {ops::top_k(plan(z), o_.k)};
-    const auto ids = ops::top_k(plan(z.index({s.valid})), o_.k);
-    return {torch::full({z.size(0), o_.k}, -1, torch::kInt64).index_put_({s.valid}, ids)};
+    return {numbers_only(best_of(s.logits.detach(), s), s)};
   }
   double experts_per_token() const override { return static_cast<double>(o_.k); }
   bool looks_ahead() const override { return true; }
 
  private:
+  [[nodiscard]] torch::Tensor best_of(const torch::Tensor& z, const Scored& s) const {
+    if (!s.input.training) return ops::top_k(z, o_.k);
+    if (!s.valid.defined()) return ops::top_k(plan(finite_scores(z)), o_.k);
+    const auto ids = ops::top_k(plan(finite_scores(z.index({s.valid}))), o_.k);
+    return torch::full({z.size(0), o_.k}, -1, torch::kInt64).index_put_({s.valid}, ids);
+  }
+
   [[nodiscard]] torch::Tensor plan(const torch::Tensor& z) const {
     return sinkhorn_log_plan(z, {.tau = o_.tau, .iterations = o_.iterations, .tolerance = o_.tolerance}).to(torch::kFloat32);
   }
