@@ -3,9 +3,12 @@
 
 #include "switchyard/plug_in.h"
 #include "switchyard/random.h"
+#include "switchyard/site.h"
 
 #include <torch/nn/module.h>
 #include <torch/types.h>
+
+#include <vector>
 
 namespace switchyard {
 
@@ -18,6 +21,8 @@ struct BankShape {
   double init_std = 0.02;       // N(0, init_std^2) for inner matrices
   double init_out_std = 0.02;   // the matrix that writes to the residual stream
   uint64_t seed = 0;            // parameters are drawn per expert from named streams: equal for any number of ranks
+  int64_t d_out = 0;            // width of the rows that come out; 0 = d_model. For banks that may change it (changes_width)
+  int64_t heads = 1;            // rows are (token, head) pairs: row r belongs to head row_token[r] % heads
 
   [[nodiscard]] int64_t local() const { return num_local_experts < 0 ? num_experts : num_local_experts; }
 };
@@ -28,6 +33,7 @@ struct RowContext {
   bool training = false;
   RandomStream random{0};   // of this layer and step
   int64_t first_token = 0;  // of the call among all tokens of the step
+  SiteHook at_site = {};    // who sits at the linears and activations inside (site.h); asked by the banks that have sites()
 };
 
 class ExpertBank : public torch::nn::Module {
@@ -44,6 +50,14 @@ class ExpertBank : public torch::nn::Module {
   [[nodiscard]] virtual double flops_per_row() const = 0;  // multiply and add counted as two, forward only
   // Output weights as one vector per expert [E, n], for the similarity picture. No gradient.
   [[nodiscard]] virtual torch::Tensor flat_weights() const = 0;
+
+  // May BankShape::d_out differ from d_model?
+  [[nodiscard]] virtual bool changes_width() const { return false; }
+  // What a mixture of these experts does at a site: false, they read the input of the linear and their sum is added to its
+  // output; true, they read that output and what they make of it takes its place.
+  [[nodiscard]] virtual bool rescales() const { return false; }
+  // Linears and activations inside one expert that are offered to RowContext::at_site, in the order of the calls.
+  [[nodiscard]] virtual std::vector<Site> sites() const { return {}; }
 };
 
 using ExpertEntry = PlugIn<ExpertBank, BankShape>;

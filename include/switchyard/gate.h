@@ -17,6 +17,7 @@ namespace switchyard {
 struct GateShape {
   int64_t d_model = 0, num_experts = 0, layer = 0;
   uint64_t seed = 0;  // initial weights are a pure function of (seed, layer)
+  int64_t d_out = 0;  // width of what an expert gives back; 0 = d_model
 };
 
 // May the output of a token depend on other tokens of the call?

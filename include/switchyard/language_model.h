@@ -51,6 +51,7 @@ struct TokenBatch {
 struct ModelOutput {
   torch::Tensor hidden;             // [B, S, d] after the final norm
   std::vector<RoutingStats> stats;  // one per MoE layer, with gradient
+  std::vector<MixtureStats> mixtures = {};  // one per mixture, layer and site, in the order of LanguageModel::mixtures()
 };
 
 class LanguageModel : public torch::nn::Module {
@@ -64,8 +65,11 @@ class LanguageModel : public torch::nn::Module {
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& hidden);
 
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  // The losses of the MoE layers, and with the whole output those of the mixtures, which are named mixtures[i].<loss>.
   [[nodiscard]] AuxLoss aux_loss(const std::vector<RoutingStats>& stats) const;
+  [[nodiscard]] AuxLoss aux_loss(const ModelOutput& output) const;
   [[nodiscard]] std::vector<std::pair<int64_t, MoELayer*>> moe_layers();  // {layer, module}
+  [[nodiscard]] std::vector<MoELayer*> mixtures();                        // at the sites of the blocks, layer by layer
 
  private:
   struct Impl;

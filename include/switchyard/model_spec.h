@@ -42,6 +42,32 @@ struct MoESpec {
   }
 };
 
+// Mixtures of small experts at sites (site.h) of the blocks: each (layer, site) gets a gate and a bank of its own. The experts
+// begin so that the model computes what it computed before; train.optimizer.train_only = ["mixtures"] keeps the rest as it is.
+struct MixtureSpec {
+  std::vector<std::string> sites;
+  std::vector<int64_t> layers;  // empty = all that have the sites
+  int64_t num_experts = 4;
+  BlockSpec experts = "lora";
+  BlockSpec gate = "dense";
+  std::vector<int64_t> tags;  // only tokens of these tags take part; empty = all
+  bool per_head = false;
+  std::vector<BlockSpec> losses;  // read with read_loss
+  bool allow_lookahead = false;
+
+  template <class V> void fields(V&& v) {
+    v("sites", sites, "where: attn.q, attn.k, attn.v, attn.o, ffn.gate, ffn.up, ffn.inner, ffn.down");
+    v("layers", layers, "in which layers; empty = all that have the sites");
+    v("num_experts", num_experts, "experts at each site");
+    v("experts", experts, "what an expert is: `switchyard list experts`; lora and scale are made for sites");
+    v("gate", gate, "who goes where: `switchyard list gates`");
+    v("tags", tags, "only tokens of these tags take part; empty = all tokens");
+    v("per_head", per_head, "each head of a key or value is a token of its own (experts that rescale)");
+    v("losses", losses, "auxiliary losses over all sites of this mixture: `switchyard list losses`");
+    v("allow_lookahead", allow_lookahead, "accept a gate that sees later tokens in a causal model: its loss is then too low");
+  }
+};
+
 struct ModelSpec {
   int64_t vocab_size = 0;  // 0 = the tokenizer's
   int64_t d_model = 256, num_layers = 4, num_heads = 4;
@@ -56,6 +82,7 @@ struct ModelSpec {
   double dropout = 0;        // on the embedding and on every residual branch, training only
   double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(2 * num_layers)
   std::optional<MoESpec> moe;
+  std::vector<MixtureSpec> mixtures = {};  // at sites of the blocks, in the order in which they act
 
   template <class V> void fields(V&& v) {
     v("vocab_size", vocab_size, "rows of the embedding; 0 = the tokenizer's");
@@ -74,6 +101,7 @@ struct ModelSpec {
     v("dropout", dropout, "on the embedding and on every residual branch, training only");
     v("init_std", init_std, "standard deviation of the initial weights");
     v("moe", moe, "the Mixture-of-Experts layers");
+    v("mixtures", mixtures, "mixtures of small experts at linears and activations of the blocks");
   }
 
   // The form with every 0 = "derived" replaced by its value. Throws Error{config} naming the key, the layer, the value

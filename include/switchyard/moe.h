@@ -29,6 +29,7 @@ struct MoEOptions {
   double init_std = 0.02, init_out_std = 0.02;
   uint64_t seed = 0;
   std::shared_ptr<Communicator> communicator = nullptr;
+  int64_t d_out = 0, heads = 1;     // of the rows, for mixtures at a site: BankShape
 };
 
 struct MoEOutput {
@@ -48,7 +49,8 @@ class MoELayer : public torch::nn::Module {
   // Throws Error{config} for sizes and names that make no sense.
   explicit MoELayer(MoEOptions options);
 
-  // hidden [..., d_model] -> the same shape; `input.hidden` is ignored, the rest of `input` describes the tokens.
+  // hidden [..., d_model] -> [..., d_out], the same shape by default; `input.hidden` is ignored, the rest of `input` describes
+  // the tokens.
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& hidden, GateInput input, MoETrace* trace = nullptr);
   // With the losses of this layer. Training mode follows is_training(); random streams follow `step`.
   [[nodiscard]] MoEOutput operator()(const torch::Tensor& hidden, int64_t step = 0);
@@ -67,6 +69,7 @@ class MoELayer : public torch::nn::Module {
   torch::Tensor run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input);
   torch::Tensor run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input);
   torch::Tensor run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input);
+  [[nodiscard]] torch::Tensor outputs_of_all(const torch::Tensor& tokens, const GateInput& input);
   [[nodiscard]] int64_t num_ranks() const;
   void need_one_rank(const char* what) const;
   void refuse_lookahead() const;

@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <variant>
@@ -28,6 +29,9 @@ struct GateInput {
   int64_t step = 0;
   int64_t first_token = 0;            // index of row 0 among all tokens of the step, on all ranks
   RandomStream random{0};             // the stream of this layer and step
+  // What every expert makes of every token [T, E, width of its output], computed when it is called, for gates that compare
+  // outputs. Empty where there are no experts at hand (a gate on its own, several ranks).
+  std::function<torch::Tensor()> expert_outputs = {};
 };
 
 // Token choice: each token names up to k experts (top-k, hash, random, balanced assignment; dense when k = E).

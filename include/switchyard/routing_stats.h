@@ -5,6 +5,7 @@
 #include "switchyard/routing.h"
 
 #include <span>
+#include <string>
 #include <vector>
 
 namespace switchyard {
@@ -31,6 +32,13 @@ struct RoutingStats {
   // What load_cv would be if every pair chose uniformly at random: sqrt((E - 1) / pairs).
   [[nodiscard]] double load_cv_floor() const;
   [[nodiscard]] double entropy() const;   // mean entropy of probs in nats; 0 when there are none
+};
+
+// The same of a mixture at a site of a block (site.h).
+struct MixtureStats {
+  int64_t mixture = 0;  // its number in ModelSpec::mixtures
+  std::string site;
+  RoutingStats stats;
 };
 
 // `wanted`: the choices before a capacity rule revised them, when it did (DispatchPlan::wanted).

@@ -18,4 +18,5 @@
 #include "switchyard/random.h"
 #include "switchyard/routing.h"
 #include "switchyard/routing_stats.h"
+#include "switchyard/site.h"
 #include "switchyard/version.h"

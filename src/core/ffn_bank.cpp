@@ -38,9 +38,27 @@ torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offse
   torch::Tensor expert;  // [N] of each row
   if (w.b_in.defined()) expert = torch::arange(w.in.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
   const auto shifted = [&](const torch::Tensor& x, const torch::Tensor& bias) { return bias.defined() ? x + bias.index_select(0, expert) : x; };
-  const auto z = shifted(ops::grouped_linear(rows, offsets, w.in), w.b_in);  // [N, f] or [N, 2f]
-  const auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
-  return shifted(ops::grouped_linear(context.training && dropout_ > 0 ? dropped(h, offsets, context) : h, offsets, w.out), w.b_out);
+  auto z = shifted(ops::grouped_linear(rows, offsets, w.in), w.b_in);  // [N, f] or [N, 2f]
+  if (context.at_site) z = with_sites(rows, z, context.at_site);
+  auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
+  h = at_site(context.at_site, "ffn.inner", h, h);
+  if (context.training && dropout_ > 0) h = dropped(h, offsets, context);
+  return at_site(context.at_site, "ffn.down", h, shifted(ops::grouped_linear(h, offsets, w.out), w.b_out));
+}
+
+// The joint matrix is two linears to who sits there.
+torch::Tensor FfnBank::with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const {
+  if (!gated_) return hook("ffn.up", rows, z);
+  return at::cat({hook("ffn.gate", rows, z.slice(1, 0, d_expert_)), hook("ffn.up", rows, z.slice(1, d_expert_))}, 1);
+}
+
+std::vector<Site> FfnBank::sites() const {
+  std::vector<Site> out;
+  if (gated_) out.push_back({"ffn.gate", d_model_, d_expert_});
+  out.push_back({"ffn.up", d_model_, d_expert_});
+  out.push_back({"ffn.inner", d_expert_, d_expert_});
+  out.push_back({"ffn.down", d_expert_, d_model_});
+  return out;
 }
 
 // The mask of a row is named by its expert and token, not by its place among the rows.

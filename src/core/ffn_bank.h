@@ -35,12 +35,14 @@ class FfnBank final : public ExpertBank {
   }
   double flops_per_row() const override { return 2.0 * static_cast<double>((gated_ ? 3 : 2) * d_model_ * d_expert_); }
   torch::Tensor flat_weights() const override { return weights_.out.detach().flatten(1); }
+  std::vector<Site> sites() const override;
 
  private:
   struct Weights {
     torch::Tensor in, out, b_in, b_out;  // [E, f or 2f, d], [E, d, f], [E, f or 2f], [E, d]; the last two undefined without biases
   };
   torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const Weights& w, const RowContext& context) const;
+  [[nodiscard]] torch::Tensor with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const;
   [[nodiscard]] torch::Tensor dropped(const torch::Tensor& inner, const torch::Tensor& offsets, const RowContext& context) const;
 
   int64_t d_model_, d_expert_, first_expert_;

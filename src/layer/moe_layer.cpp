@@ -20,6 +20,13 @@ RowContext context_of(const GateInput& input, torch::Tensor row_token, const cha
   return {.row_token = std::move(row_token), .training = input.training, .random = input.random.at(bank), .first_token = input.first_token};
 }
 
+// Rows [T, n] of the tokens in hidden [..., d] -> [..., n].
+torch::Tensor like_tokens(const torch::Tensor& rows, const torch::Tensor& hidden) {
+  auto shape = hidden.sizes().vec();
+  shape.back() = rows.size(1);
+  return rows.view(shape);
+}
+
 torch::Tensor whole(int64_t rows) { return torch::tensor({int64_t{0}, rows}, torch::kInt64); }
 
 void check_sizes(const MoEOptions& o) {
@@ -50,13 +57,13 @@ void check_sizes(const MoEOptions& o) {
 MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(options_.losses) {
   check_sizes(options_);
   const auto& o = options_;
-  gate_ = register_module("gate", gate_registry().make(o.gate, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
+  gate_ = register_module("gate", gate_registry().make(o.gate, GateShape{o.d_model, o.num_experts, o.layer, o.seed, o.d_out}));
   priority_ = priority_registry().make(o.capacity.priority);
   if (o.causal) refuse_lookahead();
   dispatcher_ = dispatcher_registry().make(o.dispatcher, DispatchShape{o.num_experts, o.communicator});
   const auto [first, count] = dispatcher_->local_experts();
   BankShape shape{.d_model = o.d_model, .d_expert = o.d_expert, .num_experts = o.num_experts, .first_expert = first,
-                  .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed};
+                  .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed, .d_out = o.d_out, .heads = o.heads};
   experts_ = register_module("experts", expert_registry().make(o.experts, shape));
   if (o.num_shared_experts > 0) {
     shape.d_expert = o.num_shared_experts * o.d_expert;
@@ -88,14 +95,16 @@ torch::Tensor MoELayer::forward(const torch::Tensor& hidden, GateInput input, Mo
   if (hidden.size(-1) != options_.d_model)
     fail(ErrorKind::usage, "MoE layer {}: input has width {}, d_model is {}", options_.layer, hidden.size(-1), options_.d_model);
   input.hidden = hidden.reshape({-1, options_.d_model});
+  if (num_ranks() == 1) input.expert_outputs = [&] { return outputs_of_all(input.hidden, input); };
   auto routing = gate_->route(input);
-  return run(input.hidden, input, std::move(routing), trace).view(hidden.sizes());
+  input.expert_outputs = nullptr;  // it speaks of this call alone
+  return like_tokens(run(input.hidden, input, std::move(routing), trace), hidden);
 }
 
 torch::Tensor MoELayer::apply(const torch::Tensor& hidden, const GateInput& input, Routing routing, MoETrace* trace) {
   GateInput in = input;
   in.hidden = hidden.reshape({-1, options_.d_model});
-  return run(in.hidden, in, std::move(routing), trace).view(hidden.sizes());
+  return like_tokens(run(in.hidden, in, std::move(routing), trace), hidden);
 }
 
 MoEOutput MoELayer::operator()(const torch::Tensor& hidden, int64_t step) {
@@ -143,6 +152,14 @@ torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& rou
     y = y + tokens * (weights * dropped).sum(-1, /*keepdim=*/true);
   }
   return y;
+}
+
+torch::Tensor MoELayer::outputs_of_all(const torch::Tensor& tokens, const GateInput& input) {
+  const int64_t count = tokens.size(0), experts = options_.num_experts;
+  const auto offsets = torch::arange(experts + 1, torch::kInt64) * count;
+  const auto context = context_of(input, torch::arange(count, torch::kInt64).repeat({experts}));
+  const auto out = experts_->forward(tokens.repeat({experts, 1}), offsets, context);
+  return out.view({experts, count, out.size(1)}).transpose(0, 1);
 }
 
 int64_t MoELayer::num_ranks() const { return options_.communicator ? options_.communicator->size() : 1; }

@@ -3,6 +3,7 @@
 
 #include "models/call_context.h"
 #include "switchyard/model_spec.h"
+#include "switchyard/site.h"
 
 #include <torch/nn/module.h>
 
@@ -20,8 +21,11 @@ class Attention final : public torch::nn::Module {
   // `init` draws the weights; one that is null leaves them at zero (a checkpoint follows).
   Attention(const ModelSpec& spec, const RandomStream* init);
 
-  // x [B, S, d] -> [B, S, d]. With a cache the new keys and values are stored behind the old ones and all are seen.
-  [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache);
+  // x [B, S, d] -> [B, S, d]. With a cache the new keys and values are stored behind the old ones and all are seen. `hook`
+  // hears of the sites attn.q, attn.k, attn.v, attn.o, in this order; keys and queries before they are turned.
+  [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, const SiteHook& hook = {});
+
+  [[nodiscard]] static std::vector<Site> sites(const ModelSpec& spec);
 
  private:
   int64_t num_heads_, num_kv_heads_, head_dim_;

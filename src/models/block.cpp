@@ -2,6 +2,7 @@
 
 #include "core/ops.h"
 #include "core/sequences.h"
+#include "models/mixtures.h"
 
 #include <ATen/ATen.h>
 
@@ -42,7 +43,30 @@ std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, int64_t layer, std
                                                     .seed = seed.value_or(0)});
 }
 
+// What the gates of a layer may know of the tokens of a call, beside their hidden states.
+GateInput tokens_of(const CallContext& call, int64_t layer) {
+  GateInput input;
+  input.valid = call.valid;
+  input.token_ids = call.token_ids;
+  input.sequence_ids = call.sequence_ids;
+  input.tags = call.tags;
+  input.positions = call.positions.view({-1});
+  input.previous_ids = call.previous_ids;
+  input.training = call.training;
+  input.step = call.step;
+  input.first_token = call.first_token;
+  input.random = call.random.at("layer", static_cast<uint64_t>(layer));
+  return input;
+}
+
 }  // namespace
+
+std::vector<torch::Tensor*> BlockTrace::differentiable() {
+  auto out = switchyard::differentiable(moe.stats);
+  for (MixtureStats& mixture : mixtures)
+    for (torch::Tensor* tensor : switchyard::differentiable(mixture.stats)) out.push_back(tensor);
+  return out;
+}
 
 Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
   std::optional<RandomStream> init;
@@ -52,6 +76,8 @@ Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
   ffn_norm_ = register_parameter("ffn_norm", torch::ones({spec.d_model}));
   if (spec.is_moe_layer(layer)) moe_ = register_module("ffn", make_moe(spec, layer, seed));
   else dense_ = register_module("ffn", make_dense(spec, layer, seed));
+  mixtures_ = make_mixtures(spec, layer, seed);
+  if (mixtures_) register_module("mixtures", mixtures_);
 }
 
 torch::Tensor Block::dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const {
@@ -80,19 +106,9 @@ torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input
   return moe_->apply(x, input, {.choice = ExpertMix{*cache.mix, at::where(row < rows, row, torch::full({}, -1, torch::kInt64))}}, &trace.moe);
 }
 
-torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
+torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook) {
   if (moe_) {
-    GateInput input;
-    input.valid = call.valid;
-    input.token_ids = call.token_ids;
-    input.sequence_ids = call.sequence_ids;
-    input.tags = call.tags;
-    input.positions = call.positions.view({-1});
-    input.previous_ids = call.previous_ids;
-    input.training = call.training;
-    input.step = call.step;
-    input.first_token = call.first_token;
-    input.random = call.random.at("layer", static_cast<uint64_t>(layer_));
+    const GateInput input = tokens_of(call, layer_);
     return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
   }
   const auto rows = x.view({-1, x.size(-1)});
@@ -102,13 +118,15 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
   context.row_token = torch::arange(rows.size(0), torch::kInt64);
   context.random = call.random.at("layer", static_cast<uint64_t>(layer_));
   context.first_token = call.first_token;
+  context.at_site = hook;
   return dense_->forward(rows, offsets, context).view(x.sizes());
 }
 
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
-  const auto h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache), call, "attn_dropout");
+  const SiteHook hook = mixtures_ ? mixtures_->hook(tokens_of(call, layer_), trace.mixtures) : SiteHook();
+  const auto h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache, hook), call, "attn_dropout");
   trace.ffn_input = ops::rms_norm(h, ffn_norm_, norm_eps_);
-  trace.ffn_output = feed_forward(trace.ffn_input, call, cache, trace);
+  trace.ffn_output = feed_forward(trace.ffn_input, call, cache, trace, hook);
   return h + dropped(trace.ffn_output, call, "ffn_dropout");
 }
 

@@ -1,8 +1,10 @@
 // One transformer block, pre-norm:
 //   h = x + dropout(attention(norm(x)))      y = h + dropout(ffn(norm(h)))
-// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert.
+// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert. Mixtures may sit at the linears and
+// activations of both (site.h).
 #pragma once
 
+#include "layer/site_mixture.h"
 #include "models/attention.h"
 #include "switchyard/moe.h"
 
@@ -12,6 +14,10 @@ namespace switchyard {
 struct BlockTrace {
   MoETrace moe;
   torch::Tensor ffn_input, ffn_output;  // [B, S, d]: after the norm; before dropout and the residual sum
+  std::vector<MixtureStats> mixtures;   // at the sites, in the order in which they were reached
+
+  // What losses send gradient through.
+  [[nodiscard]] std::vector<torch::Tensor*> differentiable();
 };
 
 class Block final : public torch::nn::Module {
@@ -24,9 +30,10 @@ class Block final : public torch::nn::Module {
 
   [[nodiscard]] int64_t layer() const { return layer_; }
   [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a dense block
+  [[nodiscard]] SiteMixtures* mixtures() { return mixtures_.get(); }  // null without any
 
  private:
-  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
+  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook);
   torch::Tensor keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace);
   torch::Tensor dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const;
 
@@ -36,6 +43,7 @@ class Block final : public torch::nn::Module {
   std::shared_ptr<Attention> attn_;
   std::shared_ptr<MoELayer> moe_;
   std::shared_ptr<ExpertBank> dense_;
+  std::shared_ptr<SiteMixtures> mixtures_;
 };
 
 }  // namespace switchyard

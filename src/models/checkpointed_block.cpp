@@ -29,7 +29,7 @@ struct Recomputation : torch::CustomClassHolder {
   [[nodiscard]] tensor_list run(const torch::Tensor& x, BlockTrace& trace) const {
     const ComputeScope scope(compute);
     tensor_list out{block->forward(x, call, nullptr, trace)};
-    for (const torch::Tensor* tensor : differentiable(trace.moe.stats))
+    for (const torch::Tensor* tensor : trace.differentiable())
       if (index_of(*tensor, out) == out.size()) out.push_back(*tensor);
     return out;
   }
@@ -85,11 +85,10 @@ torch::Tensor checkpointed_forward(const std::shared_ptr<Block>& block, const to
   work->compute = ComputeScope::current();
   const auto out = CheckpointedBlock::apply(x, at::TensorList(block->parameters()), work, &trace);
   // What the losses will read must be the outputs of this node, not the tensors of the pass without gradients.
-  RoutingStats& stats = trace.moe.stats;
   tensor_list made{out[0]};
-  for (const torch::Tensor* tensor : differentiable(stats))
+  for (const torch::Tensor* tensor : trace.differentiable())
     if (index_of(*tensor, made) == made.size()) made.push_back(*tensor);
-  for (torch::Tensor* tensor : differentiable(stats)) *tensor = out[index_of(*tensor, made)];
+  for (torch::Tensor* tensor : trace.differentiable()) *tensor = out[index_of(*tensor, made)];
   return out[0];
 }
 

@@ -6,8 +6,8 @@
 
 namespace switchyard {
 
-// The same result and gradients as block->forward(x, call, nullptr, trace). The scores in trace.moe.stats carry gradient; the rest
-// of the trace does not.
+// The same result and gradients as block->forward(x, call, nullptr, trace). trace.differentiable() carries gradient; the rest of
+// the trace does not.
 [[nodiscard]] torch::Tensor checkpointed_forward(const std::shared_ptr<Block>& block, const torch::Tensor& x, const CallContext& call, BlockTrace& trace);
 
 }  // namespace switchyard

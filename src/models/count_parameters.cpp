@@ -1,5 +1,6 @@
 // Closed forms from the sizes alone. Two questions go to plug-ins: a bank without experts knows the size of one, and a gate
 // (small) counts itself.
+#include "models/mixtures.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
@@ -68,6 +69,7 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   out.parts.push_back(attention(s));
   out.parts.push_back({"norms", norms, norms, 0});
   add_feed_forward(out.parts, s, moe_layers);
+  if (!s.mixtures.empty()) out.parts.push_back(count_mixtures(s));
   Part head = matrix("head", vocab);
   if (s.tie_embeddings) head.total = head.active = 0;  // counted as the embedding
   out.parts.push_back(head);

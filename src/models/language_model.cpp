@@ -12,23 +12,29 @@
 
 namespace switchyard {
 
+namespace {
+
+std::vector<LossSpec> losses_of(const std::vector<BlockSpec>& losses) {
+  std::vector<LossSpec> out;
+  for (const auto& loss : losses) out.push_back(read_loss(loss));
+  return out;
+}
+
+}  // namespace
+
 struct LanguageModel::Impl {
-  explicit Impl(const std::vector<LossSpec>& losses) : aux_losses(losses) {}
+  explicit Impl(const ModelSpec& spec) : aux_losses(losses_of(spec.moe ? spec.moe->losses : std::vector<BlockSpec>())) {
+    for (const MixtureSpec& mixture : spec.mixtures) mixture_losses.emplace_back(losses_of(mixture.losses));
+  }
 
   torch::Tensor embed, norm, head;  // [V, d], [d], [V, d]; head is embed when they are tied
   std::vector<std::shared_ptr<Block>> blocks;
   RotaryTable rotary;
   AuxLosses aux_losses;
+  std::vector<AuxLosses> mixture_losses;  // by mixture
 };
 
 namespace {
-
-std::vector<LossSpec> losses_of(const ModelSpec& spec) {
-  std::vector<LossSpec> out;
-  if (spec.moe)
-    for (const auto& loss : spec.moe->losses) out.push_back(read_loss(loss));
-  return out;
-}
 
 void check_ids(const torch::Tensor& ids, int64_t vocab_size) {
   if (ids.dim() != 2 || ids.numel() == 0)
@@ -95,13 +101,13 @@ void add_to_trace(ModelTrace& trace, Block& block, const BlockTrace& done) {
 
 // All gradient of the losses meets in one node before it enters the block, as it does when the block is recomputed: sums of
 // gradients then have the same order in both modes.
-void give_own_node(RoutingStats& stats) {
-  for (torch::Tensor* tensor : differentiable(stats)) *tensor = tensor->view_as(*tensor);
+void give_own_node(BlockTrace& done) {
+  for (torch::Tensor* tensor : done.differentiable()) *tensor = tensor->view_as(*tensor);
 }
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed) : spec_(spec.resolved()), impl_(std::make_shared<Impl>(losses_of(spec_))) {
+LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed) : spec_(spec.resolved()), impl_(std::make_shared<Impl>(spec_)) {
   std::optional<RandomStream> init;
   if (seed) init = RandomStream(*seed, "init");
   const auto* stream = init ? &*init : nullptr;
@@ -148,9 +154,10 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       x = block->forward(x, call, &layer, done);
     } else {
       x = block->forward(x, call, nullptr, done);
-      give_own_node(done.moe.stats);
+      give_own_node(done);
     }
     if (block->moe()) out.stats.push_back(done.moe.stats);
+    out.mixtures.insert(out.mixtures.end(), done.mixtures.begin(), done.mixtures.end());
     if (!options.trace) continue;
     add_to_trace(*options.trace, *block, done);
     options.trace->hidden_states.push_back(x);
@@ -167,6 +174,27 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
 torch::Tensor LanguageModel::logits(const torch::Tensor& hidden) { return ops::linear(hidden, impl_->head); }
 
 AuxLoss LanguageModel::aux_loss(const std::vector<RoutingStats>& stats) const { return impl_->aux_losses(stats); }
+
+AuxLoss LanguageModel::aux_loss(const ModelOutput& output) const {
+  AuxLoss out = aux_loss(output.stats);
+  for (size_t i = 0; i < impl_->mixture_losses.size(); ++i) {
+    std::vector<RoutingStats> sites;
+    for (const MixtureStats& one : output.mixtures)
+      if (one.mixture == static_cast<int64_t>(i)) sites.push_back(one.stats);
+    const AuxLoss one = impl_->mixture_losses[i](sites);
+    out.total = out.total + one.total;
+    for (const LossValue& v : one.values) out.values.push_back({fmt::format("mixtures[{}].{}", i, v.name), v.raw, v.weighted});
+  }
+  return out;
+}
+
+std::vector<MoELayer*> LanguageModel::mixtures() {
+  std::vector<MoELayer*> out;
+  for (const auto& block : impl_->blocks)
+    if (block->mixtures())
+      for (const SiteMixture& place : block->mixtures()->places()) out.push_back(place.moe.get());
+  return out;
+}
 
 std::vector<std::pair<int64_t, MoELayer*>> LanguageModel::moe_layers() {
   std::vector<std::pair<int64_t, MoELayer*>> out;

@@ -2,6 +2,7 @@
 
 #include "base/config_tree.h"
 #include "core/registries.h"
+#include "models/mixtures.h"
 #include "switchyard/dispatcher.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
@@ -158,6 +159,7 @@ ModelSpec ModelSpec::resolved() const {
   if (s.moe) resolve_moe_sizes(s);
   check_total(s);
   if (s.moe) check_moe(s);
+  check_mixtures(s);
   return s;
 }
 

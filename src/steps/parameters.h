@@ -15,8 +15,12 @@ struct TrainedParameter {
   bool decays = false;  // weight decay applies
 };
 
-// In the order of named_parameters(), tied tensors once. Matrices decay; vectors (norms, biases) do not; the options decide
-// about embedding, head and routers.
+// Lets go of the parameters that options.train_only and options.freeze leave out: they get no gradient and no optimiser state.
+// Without either nothing changes. Throws Error{config} for an expression that names nothing, and when nothing is left.
+void freeze_parameters(LanguageModel& model, const OptimizerOptions& options);
+
+// Those that get gradients, in the order of named_parameters(), tied tensors once. Matrices decay; vectors (norms, biases, also
+// those that experts have one each of) do not; the options decide about embedding, head and routers.
 [[nodiscard]] std::vector<TrainedParameter> trained_parameters(LanguageModel& model, const OptimizerOptions& options);
 
 // Forgets all gradients.

@@ -20,13 +20,20 @@ namespace fs = std::filesystem;
 // Every path of a recipe, so that a recipe means the same wherever it is read.
 const std::vector<const char*> kPaths[] = {{"data", "path"}, {"tokenizer", "path"}, {"model", "moe", "gate", "file"}};
 
+void make_path_absolute(ConfigNode& root, const std::vector<const char*>& keys, const fs::path& folder) {
+  ConfigNode* node = &root;
+  for (const char* key : keys) node = node ? node->find(key) : nullptr;
+  auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
+  if (text && !text->empty()) *text = fs::absolute(folder / *text).lexically_normal().string();
+}
+
 void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
-  for (const auto& keys : kPaths) {
-    ConfigNode* node = &root;
-    for (const char* key : keys) node = node ? node->find(key) : nullptr;
-    auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
-    if (text && !text->empty()) *text = fs::absolute(folder / *text).lexically_normal().string();
-  }
+  for (const auto& keys : kPaths) make_path_absolute(root, keys, folder);
+  ConfigNode* model = root.find("model");
+  ConfigNode* mixtures = model ? model->find("mixtures") : nullptr;
+  auto* items = mixtures ? std::get_if<ConfigNode::Array>(&mixtures->value) : nullptr;
+  if (!items) return;
+  for (ConfigNode& mixture : *items) make_path_absolute(mixture, {"gate", "file"}, folder);
 }
 
 // `over` wins key by key.

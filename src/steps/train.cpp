@@ -139,7 +139,7 @@ void Run::make_trainer() {
     if (best_step_ > 0) best_loss_ = state.at("best_loss").get<double>();
     saved_step_ = trainer_->steps_done();
   } else if (loaded_.model) {
-    copy_weights(*loaded_.model, *model_, "the model to start from");
+    copy_weights(*loaded_.model, *model_, "the model to start from", /*new_mixtures=*/true);
   }
   loaded_ = {};
 }

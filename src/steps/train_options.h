@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace switchyard {
 
@@ -14,6 +15,7 @@ struct OptimizerOptions {
   double weight_decay = 0.1;
   bool decay_embeddings = true;
   bool decay_router = true;
+  std::vector<std::string> train_only, freeze;  // regular expressions over names of parameters
 
   template <class V> void fields(V&& v) {
     v("lr", lr, "peak learning rate");
@@ -23,6 +25,8 @@ struct OptimizerOptions {
     v("weight_decay", weight_decay, "of matrices; vectors (norms, biases) have none");
     v("decay_embeddings", decay_embeddings, "weight decay on the embedding and the head");
     v("decay_router", decay_router, "weight decay on the routers");
+    v("train_only", train_only, "only parameters whose names one of these regular expressions is found in are trained; empty = all");
+    v("freeze", freeze, "those whose names one of these is found in are not");
   }
 };
 

@@ -70,12 +70,19 @@ void add_mean(std::vector<LossValue>& sum, const std::vector<LossValue>& values,
   }
 }
 
+AdamW make_optimizer(LanguageModel& model, const OptimizerOptions& options) {
+  freeze_parameters(model, options);
+  return {trained_parameters(model, options), options};
+}
+
+bool belongs_to_a_mixture(const std::string& parameter) { return parameter.find(".mixtures.") != std::string::npos; }
+
 }  // namespace
 
 // Forward and backward over one micro-batch: one pass, or two that must agree.
 struct Trainer::Pass {
   double loss = 0;  // its part of the step's mean; the mean over the passes
-  std::vector<std::vector<RoutingStats>> stats;  // by pass
+  std::vector<std::vector<RoutingStats>> stats;  // by pass: MoE layers, then mixtures
   std::vector<LossValue> aux;
 };
 
@@ -84,7 +91,7 @@ Trainer::Trainer(std::shared_ptr<LanguageModel> model, const TrainOptions& optio
       options_(options),
       seed_(seed),
       batches_(std::move(batches)),
-      optimizer_(trained_parameters(*model_, options.optimizer), options.optimizer),
+      optimizer_(make_optimizer(*model_, options.optimizer)),
       compute_(parse_compute_type(options.compute)) {}
 
 Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro, int64_t scored_tokens) {
@@ -102,9 +109,10 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
     const torch::Tensor all = model_->logits(output.hidden), logits = all.reshape({-1, all.size(-1)});
     const torch::Tensor losses = ops::cross_entropy(logits, tensors.labels), loss = losses.sum() / scored;
     tell_token_loss(output.stats, losses.detach(), tensors);
-    const AuxLoss aux = model_->aux_loss(output.stats);
+    const AuxLoss aux = model_->aux_loss(output);
     auto& stats = pass.stats.emplace_back();
     for (const RoutingStats& layer : output.stats) stats.push_back(detached(layer));
+    for (const MixtureStats& mixture : output.mixtures) stats.push_back(detached(mixture.stats));
     check_routing(stats, steps_done_ + 1, last_loss_, parameters());
     check_loss(loss.item<double>(), steps_done_ + 1, last_loss_, stats, parameters());
     pass.loss += loss.item<double>() / static_cast<double>(passes);
@@ -123,8 +131,10 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
 }
 
 void Trainer::update_gates(std::span<const RoutingStats> stats) {
-  const auto layers = model_->moe_layers();
-  for (size_t i = 0; i < layers.size() && i < stats.size(); ++i) layers[i].second->gate().update(stats[i]);
+  std::vector<MoELayer*> layers;
+  for (const auto& [layer, moe] : model_->moe_layers()) layers.push_back(moe);
+  for (MoELayer* mixture : model_->mixtures()) layers.push_back(mixture);
+  for (size_t i = 0; i < layers.size() && i < stats.size(); ++i) layers[i]->gate().update(stats[i]);
 }
 
 StepMetrics Trainer::step() {
@@ -156,7 +166,7 @@ StepMetrics Trainer::step() {
   const std::vector<RoutingStats> merged = over_micro_batches(stats);
   update_gates(merged);
 
-  for (const RoutingStats& layer : merged) metrics.layers.push_back(layer_metrics(layer));
+  for (const RoutingStats& layer : std::span(merged).first(model_->moe_layers().size())) metrics.layers.push_back(layer_metrics(layer));
   ++steps_done_;
   last_loss_ = metrics.loss;
   const double elapsed = seconds_since(start);
@@ -193,19 +203,24 @@ void Trainer::load(const Checkpoint& checkpoint) {
   optimizer_.load(checkpoint.training_tensors, steps_done_);
 }
 
-void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source) {
+void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source, bool new_mixtures) {
   const c10::NoGradGuard no_grad;
   const auto weights = from.named_parameters();
+  size_t left = weights.size();
   for (auto& item : to.named_parameters()) {
     const torch::Tensor* weight = weights.find(item.key());
+    if (!weight && new_mixtures && belongs_to_a_mixture(item.key())) continue;
     if (!weight) fail(ErrorKind::checkpoint, "{}: no parameter {}, which [model] of the recipe asks for", source, item.key());
     if (weight->sizes() != item.value().sizes())
       fail(ErrorKind::checkpoint, "{}: parameter {} has shape [{}], [model] of the recipe asks for [{}]", source, item.key(),
            fmt::join(weight->sizes(), ", "), fmt::join(item.value().sizes(), ", "));
     item.value().copy_(*weight);
+    --left;
   }
-  if (weights.size() != to.named_parameters().size())
-    fail(ErrorKind::checkpoint, "{}: {} parameters, [model] of the recipe asks for {}", source, weights.size(), to.named_parameters().size());
+  if (left == 0) return;
+  for (const auto& item : weights)
+    if (!to.named_parameters().find(item.key()))
+      fail(ErrorKind::checkpoint, "{}: {} of its {} parameters are not in [model] of the recipe, such as {}", source, left, weights.size(), item.key());
 }
 
 }  // namespace switchyard

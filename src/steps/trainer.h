@@ -49,7 +49,8 @@ class Trainer {
 };
 
 // Copies the weights of `from` into `to` by name. Throws Error{checkpoint} naming parameter and shapes when they differ;
-// `source` names where the weights come from.
-void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source);
+// `source` names where the weights come from. `new_mixtures`: parameters of mixtures that `from` lacks keep their initial values,
+// with which a model computes what it computes without them.
+void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source, bool new_mixtures = false);
 
 }  // namespace switchyard

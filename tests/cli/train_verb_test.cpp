@@ -72,6 +72,20 @@ TEST_F(TrainVerb, TrainsAndSaysWhereThingsAre) {
   EXPECT_EQ(call("train tiny.toml").code, 2) << "there is a run already";
 }
 
+// Alone a recipe adapts random weights, and the program says so.
+TEST_F(TrainVerb, AdaptersGoIntoATrainedModel) {
+  const std::string adapters = " --threads 1 --set 'model.mixtures=[{sites=[\"attn.q\"],num_experts=2}]' --set 'train.optimizer.train_only=[\"mixtures\"]'";
+  ASSERT_EQ(call("train tiny.toml --out base --threads 1 --quiet").code, 0);
+  const Finished adapted = call("train tiny.toml --init base --out adapted" + adapters), alone = call("train tiny.toml --out alone" + adapters);
+  ASSERT_EQ(adapted.code, 0) << adapted.err;
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  EXPECT_EQ(adapted.err.find("random initial weights"), std::string::npos);
+  SW_EXPECT_HAS(alone.err, "random initial weights; --init MODEL-DIR");
+  const Finished wrong = call("train tiny.toml --init base --out wrong" + adapters + " --set model.moe.num_shared_experts=1");
+  EXPECT_EQ(wrong.code, 4) << wrong.err;
+  SW_EXPECT_HAS(wrong.err, "shared_experts");
+}
+
 TEST_F(TrainVerb, ATrainedModelCanBeUsed) {
   ASSERT_EQ(call("train tiny.toml --out run --quiet").code, 0);
   const Finished text = call("generate run 'the cat' --max-tokens 8 --temperature 0 --ignore-eos");

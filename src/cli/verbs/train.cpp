@@ -92,6 +92,8 @@ void run_train(TrainArguments args) {
   TrainRun how{.folder = run.path, .resume = args.resume, .command = command_line(), .stop = interrupt_requested};
   if (!init.empty()) how.from = load_checkpoint(init);
   if (!args.quiet) announce(recipe, run.path.string());
+  if (const auto& o = recipe.train.optimizer; init.empty() && !args.resume && !args.quiet && !(o.train_only.empty() && o.freeze.empty()))
+    note("what train.optimizer leaves out keeps its random initial weights; --init MODEL-DIR starts from a trained model");
   TrainResult result;
   {
     TrainProgress progress(args.quiet, recipe.train.log_every);
