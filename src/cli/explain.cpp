@@ -27,6 +27,8 @@ std::string folder_of(const std::string& kind) {
 
 // A layer like those of the recipe, with the smallest experts that can be built.
 std::string causality_of(const ModelSpec& spec) {
+  // Mixtures at sites have no capacity, and a causal model refuses gates that look ahead.
+  if (!spec.moe && !spec.mixtures.empty()) return name_of(spec.causal ? Causality::strict : Causality::non_causal);
   if (!spec.moe) return "";
   const MoESpec& m = *spec.moe;
   const MoELayer layer({.d_model = spec.d_model, .d_expert = 1, .num_experts = m.num_experts, .gate = m.gate, .experts = "relu", .capacity = m.capacity,
@@ -39,7 +41,7 @@ Cost cost_of(const Recipe& recipe) {
   const auto count = count_parameters(spec);
   Cost cost{.total = count.total, .active = count.active, .flops_per_token = count.flops_per_token, .causality = causality_of(spec)};
   for (const auto& part : count.parts)
-    if (part.name == "router") cost.router = part.total;
+    if (part.name == "router" || part.name == "mixture routers") cost.router += part.total;
   return cost;
 }
 

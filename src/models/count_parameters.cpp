@@ -69,7 +69,8 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   out.parts.push_back(attention(s));
   out.parts.push_back({"norms", norms, norms, 0});
   add_feed_forward(out.parts, s, moe_layers);
-  if (!s.mixtures.empty()) out.parts.push_back(count_mixtures(s));
+  if (!s.mixtures.empty())
+    for (Part& part : count_mixtures(s)) out.parts.push_back(std::move(part));
   Part head = matrix("head", vocab);
   if (s.tie_embeddings) head.total = head.active = 0;  // counted as the embedding
   out.parts.push_back(head);

@@ -125,8 +125,8 @@ void check_mixtures(const ModelSpec& spec) {
   }
 }
 
-ParameterCount::Part count_mixtures(const ModelSpec& spec) {
-  ParameterCount::Part out{"mixtures"};
+std::vector<ParameterCount::Part> count_mixtures(const ModelSpec& spec) {
+  ParameterCount::Part routers{"mixture routers"}, experts{"mixture experts"};
   for (int64_t layer = 0; layer < spec.num_layers; ++layer)
     for (const Site& site : sites_of(spec, layer))
       for (size_t i = 0; i < spec.mixtures.size(); ++i) {
@@ -135,14 +135,17 @@ ParameterCount::Part count_mixtures(const ModelSpec& spec) {
         const auto options = options_at(spec, i, site);
         const auto gate = gate_registry().make(m.gate, gate_shape(options, layer));
         const auto bank = expert_registry().make(m.experts, empty_bank(options));
-        int64_t common = gate->num_parameters();
+        int64_t common = 0;
         for (const auto& p : bank->parameters()) common += p.numel();  // the bank has no expert
-        const double k = gate->experts_per_token();
-        out.total += common + m.num_experts * bank->parameters_per_expert();
-        out.active += common + static_cast<int64_t>(k * static_cast<double>(bank->parameters_per_expert()));
-        out.flops_per_token += static_cast<double>(options.heads) * (2.0 * static_cast<double>(gate->num_parameters()) + k * bank->flops_per_row());
+        const double k = gate->experts_per_token(), rows = static_cast<double>(options.heads);
+        routers.total += gate->num_parameters();
+        routers.flops_per_token += rows * 2.0 * static_cast<double>(gate->num_parameters());
+        experts.total += common + m.num_experts * bank->parameters_per_expert();
+        experts.active += common + static_cast<int64_t>(k * static_cast<double>(bank->parameters_per_expert()));
+        experts.flops_per_token += rows * k * bank->flops_per_row();
       }
-  return out;
+  routers.active = routers.total;
+  return {routers, experts};
 }
 
 }  // namespace switchyard

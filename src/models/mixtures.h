@@ -20,7 +20,7 @@ namespace switchyard {
 // Throws Error{config} naming the mixture, the key and what was expected.
 void check_mixtures(const ModelSpec& spec);
 
-// All of them, as count_parameters shows them.
-[[nodiscard]] ParameterCount::Part count_mixtures(const ModelSpec& spec);
+// Routers and experts of all of them, as count_parameters shows them.
+[[nodiscard]] std::vector<ParameterCount::Part> count_mixtures(const ModelSpec& spec);
 
 }  // namespace switchyard

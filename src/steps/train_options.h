@@ -15,7 +15,7 @@ struct OptimizerOptions {
   double weight_decay = 0.1;
   bool decay_embeddings = true;
   bool decay_router = true;
-  std::vector<std::string> train_only, freeze;  // regular expressions over names of parameters
+  std::vector<std::string> train_only = {}, freeze = {};  // regular expressions over names of parameters
 
   template <class V> void fields(V&& v) {
     v("lr", lr, "peak learning rate");

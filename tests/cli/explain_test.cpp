@@ -59,6 +59,14 @@ TEST(Explain, CausalityIsThatOfTheLayer) {
   SW_EXPECT_HAS(run_program("explain late", here).out, "no comment at its head");
 }
 
+TEST(Explain, MixturesAtSitesHaveRoutersAndACausality) {
+  for (const auto& [id, causality] : {std::pair{"mov-gate", "strict"}, {"mole-gate", "non-causal"}}) {
+    const json e = explained(id).at(0);
+    EXPECT_GT(e.at("cost").at("router").get<int64_t>(), 0) << id;
+    EXPECT_EQ(e.at("causality"), causality) << id;
+  }
+}
+
 TEST(Explain, PartsOfOneNameComeTogether) {
   const json parts = explained("top_k");
   std::map<std::string, json> by_kind;
