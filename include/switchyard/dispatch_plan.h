@@ -30,7 +30,7 @@ struct CapacityOptions {
   double eval_factor = 0;                // outside training; 0 = dropless
   int64_t min_capacity = 0;
   bool counts_k = true;                  // capacity = factor * k * T / E; false: factor * T / E
-  std::string rounding = "ceil";         // ceil | floor | round
+  std::string rounding = "ceil";         // ceil | floor | round | ceil_per_choice: k * ceil(factor * T / E)
   BlockSpec priority = "arrival";        // arrival | score | random: who gets a place first
   std::string overflow = "drop";         // drop: contributes nothing | pass_through: contributes weight * token
                                          // next_choice: tries the next best experts of the token (top-1 gates)
@@ -46,7 +46,7 @@ struct CapacityOptions {
     v("eval_factor", eval_factor, "the same outside training; 0 = dropless");
     v("min_capacity", min_capacity, "an expert takes at least so many rows");
     v("counts_k", counts_k, "capacity grows with top_k: factor * k * T / E");
-    v("rounding", rounding, "ceil, floor or round");
+    v("rounding", rounding, "ceil, floor, round, or ceil_per_choice: k * ceil(factor * T / E)");
     v("priority", priority, "who gets a place first: arrival, score or random");
     v("overflow", overflow, "drop: the pair contributes nothing; pass_through: weight * token; next_choice: the token's next best expert is tried");
     v("tries", tries, "experts that a token tries with next_choice");

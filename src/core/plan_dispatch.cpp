@@ -86,9 +86,12 @@ torch::Tensor renormalised(const torch::Tensor& weights, const torch::Tensor& ke
 
 int64_t capacity_of(const CapacityOptions& o, int64_t tokens, int64_t top_k, int64_t num_experts, bool training) {
   const double factor = training ? o.factor : o.eval_factor;
-  const double rows = factor * static_cast<double>(tokens) * (o.counts_k ? static_cast<double>(top_k) : 1.0) / static_cast<double>(num_experts);
+  const int64_t choices = o.counts_k ? top_k : 1;
+  if (o.rounding == "ceil_per_choice")
+    return std::max(o.min_capacity, choices * static_cast<int64_t>(std::ceil(factor * static_cast<double>(tokens) / static_cast<double>(num_experts) - 1e-9)));
+  const double rows = factor * static_cast<double>(tokens) * static_cast<double>(choices) / static_cast<double>(num_experts);
   if (o.rounding != "ceil" && o.rounding != "floor" && o.rounding != "round")
-    fail(ErrorKind::config, "capacity: rounding = '{}', expected ceil, floor or round", o.rounding);
+    fail(ErrorKind::config, "capacity: rounding = '{}', expected ceil, floor, round or ceil_per_choice", o.rounding);
   // The guard keeps 1.25 * 2 * 8 / 4 = 5.000000000000001 from becoming 6.
   const double rounded = o.rounding == "ceil" ? std::ceil(rows - 1e-9) : o.rounding == "floor" ? std::floor(rows + 1e-9) : std::nearbyint(rows);
   return std::max(o.min_capacity, static_cast<int64_t>(rounded));

@@ -218,6 +218,20 @@ TEST(Capacity, FollowsTheFormulaAndItsRounding) {
   EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 4);
 }
 
+// fairseq's top-2: 2 ceil(T / E).
+TEST(Capacity, CeilPerChoiceRoundsBeforeItMultiplies) {
+  CapacityOptions o{.factor = 1.0, .rounding = "ceil_per_choice"};
+  EXPECT_EQ(capacity_of(o, 10, 2, 4, true), 6);  // plain ceil: 5
+  EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 4);
+  EXPECT_EQ(capacity_of(o, 10, 1, 4, true), 3);
+  o.counts_k = false;
+  EXPECT_EQ(capacity_of(o, 10, 2, 4, true), 3);
+  o.factor = 1.25;
+  EXPECT_EQ(capacity_of(o, 8, 2, 10, true), 1);  // exactly 1: no rounding error may make it 2
+  o.min_capacity = 4;
+  EXPECT_EQ(capacity_of(o, 8, 2, 10, true), 4);
+}
+
 TEST(Capacity, RenormalisingAfterDropsGivesWeightsOfOneToTokensThatKeptSomething) {
   auto o = exactly(2, 2, 6, 4);
   o.renorm_after_drop = true;
