@@ -12,6 +12,7 @@ sw_plugin_table(weigh WeighEntry switchyard/gate.h gates/weigh switchyard::gates
 sw_plugin_table(balance BalanceEntry switchyard/gate.h gates/balance switchyard::gates switchyard)
 sw_plugin_table(keep KeepEntry switchyard/gate.h gates/keep switchyard::gates switchyard)
 sw_plugin_table(gate GateEntry switchyard/gate.h gates switchyard switchyard)
+sw_plugin_table(join JoinEntry switchyard/join.h join switchyard switchyard)
 sw_plugin_table(loss LossEntry switchyard/loss.h losses switchyard switchyard)
 sw_plugin_table(priority PriorityEntry core/registries.h capacity switchyard switchyard)
 sw_plugin_table(expert ExpertEntry switchyard/expert_bank.h experts switchyard switchyard)

@@ -14,6 +14,9 @@ class LossTerm {
   virtual ~LossTerm() = default;
   // Raw value, a float32 scalar with gradient.
   [[nodiscard]] virtual torch::Tensor value(const RoutingStats& stats) const = 0;
+  // One value over the tokens of all layers (layer_reduce = "pooled"): that of pooled(layers), which must have one shape. A loss
+  // that reads what layers of any shape have in common overrides it.
+  [[nodiscard]] virtual torch::Tensor pooled_value(std::span<const RoutingStats> layers) const { return value(pooled(layers)); }
 };
 
 using LossEntry = PlugIn<LossTerm>;

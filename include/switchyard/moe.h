@@ -7,6 +7,7 @@
 #include "switchyard/dispatcher.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 #include "switchyard/loss.h"
 
 #include <torch/nn/pimpl.h>
@@ -19,7 +20,8 @@ struct MoEOptions {
   int64_t num_experts = 8;
   BlockSpec gate = {"top_k", {{"k", 2}}};
   BlockSpec experts = "swiglu";
-  int64_t num_shared_experts = 0;   // always on, added to the routed sum; one bank of num_shared_experts * d_expert
+  int64_t num_shared_experts = 0;   // always on; one bank of num_shared_experts * d_expert
+  BlockSpec join = "sum";           // how they meet the routed sum
   double routed_scale = 1.0;        // multiplies the routed sum
   CapacityOptions capacity = {};
   std::vector<LossSpec> losses = {};
@@ -63,6 +65,7 @@ class MoELayer : public torch::nn::Module {
   [[nodiscard]] Gate& gate() { return *gate_; }
   [[nodiscard]] ExpertBank& experts() { return *experts_; }
   [[nodiscard]] ExpertBank* shared_experts() { return shared_.get(); }
+  [[nodiscard]] Join* join() { return join_.get(); }  // null without shared experts
 
  private:
   torch::Tensor run(const torch::Tensor& tokens, const GateInput& input, Routing routing, MoETrace* trace);
@@ -79,6 +82,7 @@ class MoELayer : public torch::nn::Module {
   std::shared_ptr<Priority> priority_;
   std::shared_ptr<Dispatcher> dispatcher_;
   std::shared_ptr<ExpertBank> experts_, shared_;
+  std::shared_ptr<Join> join_;
   AuxLosses losses_;
 };
 

@@ -10,6 +10,7 @@
 #include "switchyard/expert_bank.h"
 #include "switchyard/fields.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 #include "switchyard/language_model.h"
 #include "switchyard/loss.h"
 #include "switchyard/model_spec.h"

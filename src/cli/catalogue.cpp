@@ -10,6 +10,7 @@
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 #include "switchyard/loss.h"
 
 #include <functional>
@@ -73,6 +74,7 @@ const std::vector<std::pair<std::string, std::function<Parts()>>>& sources() {
   static const std::vector<std::pair<std::string, std::function<Parts()>>> all = {
       {"gates", gate_parts},
       {"experts", [] { return from_registry("expert", expert_registry()); }},
+      {"joins", [] { return from_registry("join", join_registry()); }},
       {"losses", [] { return from_registry("loss", loss_registry()); }},
       {"priorities", [] { return from_registry("priority", priority_registry()); }},
       {"dispatchers", [] { return from_registry("dispatcher", dispatcher_registry()); }},

@@ -34,16 +34,13 @@ AuxLoss AuxLosses::operator()(std::span<const RoutingStats> layers) const {
   if (layers.empty()) return out;
   for (const auto& [spec, term] : items_) {
     torch::Tensor raw = torch::zeros({}), scaled = raw;  // scaled: a gate may adapt the coefficient of its layer
-    const auto add = [&](const RoutingStats& stats, double share) {
-      const auto value = term->value(stats) * share;
+    const auto add = [&](const torch::Tensor& value, double loss_scale) {
       raw = raw + value.detach();
-      scaled = scaled + value * stats.loss_scale;
+      scaled = scaled + value * loss_scale;
     };
-    if (spec.layer_reduce == "pooled") {
-      add(pooled(layers), 1);
-    } else {
-      for (const auto& stats : layers) add(stats, spec.layer_reduce == "mean" ? 1 / static_cast<double>(layers.size()) : 1.0);
-    }
+    const double share = spec.layer_reduce == "mean" ? 1 / static_cast<double>(layers.size()) : 1.0;
+    if (spec.layer_reduce == "pooled") add(term->pooled_value(layers), layers[0].loss_scale);
+    else for (const auto& stats : layers) add(term->value(stats) * share, stats.loss_scale);
     const auto weighted = scaled * spec.weight;
     out.total = out.total + weighted;
     out.values.push_back({spec.term.kind, raw.item<double>(), weighted.item<double>()});

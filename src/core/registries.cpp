@@ -4,6 +4,7 @@
 #include "switchyard/dispatcher.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 #include "switchyard/loss.h"
 
 #define SW_REGISTRY(function, Entry, kind, label)          \
@@ -27,6 +28,7 @@ SW_REGISTRY(keepers, KeepEntry, keep, "keep block")
 }  // namespace gates
 
 SW_REGISTRY(gate_registry, GateEntry, gate, "gate")
+SW_REGISTRY(join_registry, JoinEntry, join, "join")
 SW_REGISTRY(loss_registry, LossEntry, loss, "loss")
 SW_REGISTRY(priority_registry, PriorityEntry, priority, "capacity priority")
 SW_REGISTRY(expert_registry, ExpertEntry, expert, "expert kind")

@@ -126,7 +126,7 @@ RoutingStats pooled(std::span<const RoutingStats> layers) {
   out.kept_counts = torch::zeros_like(out.counts);
   for (const auto& s : layers) {
     if (s.num_experts != out.num_experts || s.top_k != out.top_k)
-      fail(ErrorKind::config, "layer_reduce = 'pooled' needs MoE layers of one shape; layer {} has {} experts and top_k {}, layer {} has {} and {}",
+      fail(ErrorKind::config, "layer_reduce = 'pooled' needs MoE layers of one shape, else 'sum' or 'mean'; layer {} has {} experts and top_k {}, layer {} has {} and {}",
            layers[0].layer, out.num_experts, out.top_k, s.layer, s.num_experts, s.top_k);
     out.num_tokens += s.num_tokens;
     out.rows_without_score += s.rows_without_score;

@@ -72,6 +72,10 @@ MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(o
     shape.num_local_experts = 1;
     shape.seed = RandomStream(o.seed).at("shared").bits(0);
     shared_ = register_module("shared_experts", expert_registry().make(o.experts, shape));
+    join_ = register_module("join", join_registry().make(o.join, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
+  } else if (o.join.kind != "sum") {
+    fail(ErrorKind::config, "join = '{}' in layers.{}.ffn joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
+         o.join.kind, o.layer);
   }
 }
 
@@ -137,8 +141,9 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
   }
   if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
-  if (shared_) y = y + shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
-  return y;
+  if (!shared_) return y;
+  const auto always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
+  return join_->join(y, always, input, t.stats.terms);
 }
 
 torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input) {

@@ -57,6 +57,8 @@ template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int
   if (layer.shared_experts()) {
     auto shared = out->shared_experts()->named_parameters();
     for (const auto& item : layer.shared_experts()->named_parameters()) shared[item.key()].copy_(item.value());
+    auto join = out->join()->named_parameters();
+    for (const auto& item : layer.join()->named_parameters()) join[item.key()].copy_(item.value());
   }
   return out;
 }

@@ -59,6 +59,7 @@ class Clusters {
 std::shared_ptr<MoELayer> layer_of(const MoESpec& recipe, uint64_t seed) {
   const double init = kExpertInit / std::sqrt(static_cast<double>(kWidth));
   auto layer = std::make_shared<MoELayer>(MoEOptions{.d_model = kWidth, .d_expert = kWidth, .num_experts = kBenchExperts, .gate = recipe.gate, .experts = "linear",
+                                                     .num_shared_experts = recipe.join.kind == "sum" ? 0 : 1, .join = recipe.join,
                                                      .routed_scale = recipe.routed_scale, .capacity = recipe.capacity, .init_std = init, .init_out_std = init, .seed = seed});
   // Other scores keep the initial weights that belong to them (unit rows, zeros, orthogonal matrices).
   const c10::NoGradGuard no_grad;

@@ -6,11 +6,12 @@
 //   loss = mean square error + auxiliary losses;  Adam, lr 1e-2, no decay, no clipping
 //
 // Eight experts of kind `linear` (as many as the mixture has clusters), weights N(0, (0.1 / sqrt(d))^2); the matrix of a
-// linear router N(0, 0.1^2). Gate, capacity, losses and routed_scale are those of the recipe; sizes, experts and shared experts
-// are the bench's. The data is the same for every gate and every seed. A token brings its id as token_ids and as tag its cluster
-// (tags = 8), or the number of its group of neighbouring clusters (4, 2, 1); the step is eight sequences of 64 tokens for gates
-// and losses that ask for sequences. A sequence holds all clusters: what decides per sequence cannot tell them apart. With
-// one_cluster_per_sequence its tokens are of one cluster, drawn per sequence: another task, for such gates.
+// linear router N(0, 0.1^2). Gate, capacity, losses, join and routed_scale are those of the recipe; sizes, experts and shared
+// experts are the bench's (none, or one for a join that mixes it in). The data is the same for every gate and every seed. A
+// token brings its id as token_ids and as tag its cluster (tags = 8), or the number of its group of neighbouring clusters
+// (4, 2, 1); the step is eight sequences of 64 tokens for gates and losses that ask for sequences. A sequence holds all
+// clusters: what decides per sequence cannot tell them apart. With one_cluster_per_sequence its tokens are of one cluster,
+// drawn per sequence: another task, for such gates.
 #pragma once
 
 #include "switchyard/model_spec.h"

@@ -22,7 +22,7 @@ bool lists(const json& parts, const std::string& name) {
 
 TEST(List, NamesThePlugInsOfEveryKind) {
   const std::vector<std::pair<std::string, std::string>> expected = {{"gates", "top_k"},        {"gates", "softmax"},  {"experts", "swiglu"}, {"losses", "load_balance"},
-                                                                     {"losses", "router_z"},    {"dispatchers", "local"}, {"verbs", "list"},     {"priorities", "arrival"},
+                                                                     {"losses", "router_z"},    {"dispatchers", "local"}, {"verbs", "list"},     {"priorities", "arrival"}, {"joins", "cmr"},
                                                                      {"families", "mixtral"}, {"families", "llama"},    {"tokenizers", "bpe"}};
   for (const auto& [noun, name] : expected) {
     const Finished r = run_program("list " + noun + " --json");

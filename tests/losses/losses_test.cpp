@@ -82,6 +82,22 @@ TEST(RouterZ, GradientIsTwoLseTimesProbabilityOverTokens) {
   EXPECT_TRUE(testing::all_close(z.grad(), want, 1e-6));
 }
 
+TEST(RouterZ, AddingToAllLogitsOfATokenMovesItsLogsumexpAndNothingElse) {
+  const auto z = fixture_logits();
+  const auto shift = torch::tensor({0.5f, -2.0f, 3.0f, 0.0f, 1.0f, -1.0f});
+  const auto moved = z + shift.unsqueeze(1);
+  const auto want = (torch::tensor({2.440190, 2.816825, 3.236815, 1.642535, 3.071375, 2.493812}) + shift).square().mean().item<double>();
+  EXPECT_NEAR(value("router_z", stats_of(moved, top(moved, 1))), want, 1e-5);
+  EXPECT_TRUE(testing::all_close(at::softmax(moved, 1), at::softmax(z, 1), 1e-6));
+}
+
+TEST(RouterZ, GradientMatchesFiniteDifferencesInFloat64) {
+  auto z = fixture_logits().to(torch::kFloat64).requires_grad_();
+  const auto ids = top(z.detach(), 2);
+  const auto term = loss_registry().make("router_z");
+  EXPECT_LT(testing::finite_difference_gap([&] { return term->value(stats_of(z, ids)); }, z, 24), 1e-6);
+}
+
 TEST(AuxLosses, ReduceOverLayersBySumMeanOrPooling) {
   const auto z = fixture_logits();
   const std::vector<RoutingStats> layers = {stats_of(z, top(z, 2), 0), stats_of(-z, top(-z, 2), 1)};
