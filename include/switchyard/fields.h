@@ -22,6 +22,10 @@ namespace switchyard {
 template <class T>
 concept HasFields = requires(T t) { t.fields([](const char*, auto&, const char*) {}); };
 
+// An aggregate with `std::string kind` that may be given as that word alone, as a BlockSpec may.
+template <class T>
+concept HasShortForm = HasFields<T> && T::kShortForm;
+
 namespace detail {
 
 [[noreturn]] void wrong_type(const ConfigNode& node, const std::string& path, const char* expected);
@@ -34,6 +38,7 @@ void read_value(const ConfigNode& node, const std::string& path, int64_t& out);
 void read_value(const ConfigNode& node, const std::string& path, double& out);
 void read_value(const ConfigNode& node, const std::string& path, std::string& out);
 void read_value(const ConfigNode& node, const std::string& path, BlockSpec& out);
+inline void read_value(const ConfigNode& node, const std::string&, ConfigNode& out) { out = node; }  // read later, by who knows its keys
 
 ConfigNode write_value(const BlockSpec& value);
 
@@ -57,6 +62,9 @@ template <class T> void read_any(const ConfigNode& node, const std::string& path
     if (!items) detail::wrong_type(node, path, "an array");
     out.clear();
     for (size_t i = 0; i < items->size(); ++i) read_any((*items)[i], path + "[" + std::to_string(i) + "]", out.emplace_back());
+  } else if constexpr (HasShortForm<T>) {
+    if (const auto* kind = node.string()) out.kind = *kind;
+    else read_fields(out, node, path);
   } else if constexpr (HasFields<T>) {
     read_fields(out, node, path);
   } else {

@@ -13,7 +13,8 @@
 
 namespace switchyard {
 
-// Keys and values of the tokens seen so far, one pair per layer: [B, capacity, G, c], of which the first `length` are set.
+// Keys and values of the tokens seen so far, one pair per layer: [B, capacity, G, c], of which the first `length` are set
+// (capacity 0 in a layer without attention).
 class KvCache {
  public:
   KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity);

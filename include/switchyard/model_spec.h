@@ -12,12 +12,13 @@
 
 namespace switchyard {
 
-// The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset.
+// The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset, unless ModelSpec::pattern says.
 struct MoESpec {
   int64_t num_experts = 8, d_expert = 0;  // d_expert 0 = d_ff
   BlockSpec gate = {"top_k", {{"k", 2}}};
   BlockSpec experts = "swiglu";
   int64_t num_shared_experts = 0;
+  BlockSpec join = "sum";
   double routed_scale = 1.0;
   CapacityOptions capacity;
   std::vector<BlockSpec> losses;  // read with read_loss
@@ -31,6 +32,7 @@ struct MoESpec {
     v("gate", gate, "who goes where: `switchyard list gates`");
     v("experts", experts, "what an expert is: `switchyard list experts`");
     v("num_shared_experts", num_shared_experts, "experts that see every token");
+    v("join", join, "how shared experts meet the routed sum: `switchyard list joins`");
     v("routed_scale", routed_scale, "factor of the routed sum");
     v("capacity", capacity, "rows an expert may take");
     v("losses", losses, "auxiliary losses: `switchyard list losses`");
@@ -68,6 +70,40 @@ struct MixtureSpec {
   }
 };
 
+// One entry of ModelSpec::pattern: the parts of a layer, each with its own norm and residual sum, and what is special about
+// them. The word alone is the short form.
+struct LayerSpec {
+  static constexpr bool kShortForm = true;
+  std::string kind;             // attention | dense | moe | attention+dense | attention+moe
+  int64_t d_ff = 0;             // of its dense network; 0 = the model's
+  std::optional<BlockSpec> ffn;  // likewise
+  int64_t d_expert = 0;         // of its experts; 0 = the model's
+  ConfigNode moe;               // keys of MoESpec, read over a copy of the model's
+
+  template <class V> void fields(V&& v) {
+    v("kind", kind, "attention, dense, moe, attention+dense or attention+moe");
+    v("d_ff", d_ff, "inner width of the dense network; 0 = the model's");
+    v("ffn", ffn, "kind of the dense network; absent = the model's");
+    v("d_expert", d_expert, "inner width of one expert; 0 = the model's");
+    v("moe", moe, "keys of [model.moe] that differ in this layer");
+  }
+};
+
+// One layer with every number that it uses.
+struct LayerPlan {
+  bool attention = false;
+  std::optional<int64_t> d_ff;  // width of the dense network, if there is one
+  BlockSpec ffn;
+  std::optional<MoESpec> moe;   // of the experts, if there are any
+
+  template <class V> void fields(V&& v) {
+    v("attention", attention, "");
+    v("d_ff", d_ff, "");
+    v("ffn", ffn, "");
+    v("moe", moe, "");
+  }
+};
+
 struct ModelSpec {
   int64_t vocab_size = 0;  // 0 = the tokenizer's
   int64_t d_model = 256, num_layers = 4, num_heads = 4;
@@ -80,8 +116,9 @@ struct ModelSpec {
   double norm_eps = 1e-5, rope_theta = 10000;
   bool tie_embeddings = false;
   double dropout = 0;        // on the embedding and on every residual branch, training only
-  double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(2 * num_layers)
+  double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(num_branches())
   std::optional<MoESpec> moe;
+  std::vector<LayerSpec> pattern;  // layer i is entry i % size; empty: attention in every layer, experts where `moe` places them
   std::vector<MixtureSpec> mixtures = {};  // at sites of the blocks, in the order in which they act
 
   template <class V> void fields(V&& v) {
@@ -101,6 +138,7 @@ struct ModelSpec {
     v("dropout", dropout, "on the embedding and on every residual branch, training only");
     v("init_std", init_std, "standard deviation of the initial weights");
     v("moe", moe, "the Mixture-of-Experts layers");
+    v("pattern", pattern, "the layers one by one, repeated over num_layers; empty: attention and a network in each, experts as moe.every says");
     v("mixtures", mixtures, "mixtures of small experts at linears and activations of the blocks");
   }
 
@@ -108,6 +146,10 @@ struct ModelSpec {
   // and the allowed range (zero sizes, top_k > num_experts, heads that do not divide, unknown kinds and options...).
   [[nodiscard]] ModelSpec resolved() const;
   [[nodiscard]] bool is_moe_layer(int64_t layer) const;
+  // Throws Error{config} for an entry of the pattern that makes no sense.
+  [[nodiscard]] LayerPlan layer(int64_t layer) const;
+  // Residual sums of the stack: 2 * num_layers without a pattern.
+  [[nodiscard]] int64_t num_branches() const;
   // Rows of the vocabulary behind those of the tokenizer: the mask of a model that is not causal.
   [[nodiscard]] int64_t extra_tokens() const { return causal ? 0 : 1; }
 };

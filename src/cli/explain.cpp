@@ -10,7 +10,9 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <sstream>
 
 namespace switchyard::cli {
@@ -18,22 +20,26 @@ namespace {
 
 // Folders of the plug-ins, by what `list` calls their kind.
 std::string folder_of(const std::string& kind) {
-  static const std::map<std::string, std::string> folders = {{"gate", "gates"}, {"expert", "experts"}, {"loss", "losses"}, {"priority", "capacity"},
+  static const std::map<std::string, std::string> folders = {{"gate", "gates"}, {"expert", "experts"}, {"join", "join"}, {"loss", "losses"}, {"priority", "capacity"},
                                                              {"dispatcher", "dispatch"}, {"family", "models/families"}, {"step", "steps/kinds"}};
   if (const auto found = folders.find(kind); found != folders.end()) return "src/" + found->second;
   if (const size_t block = kind.find(" block"); block != std::string::npos) return "src/gates/" + kind.substr(0, block);
   return "";
 }
 
-// A layer like those of the recipe, with the smallest experts that can be built.
+// Layers like those of the recipe, with the smallest experts that can be built: what the worst of them says.
 std::string causality_of(const ModelSpec& spec) {
   // Mixtures at sites have no capacity, and a causal model refuses gates that look ahead.
   if (!spec.moe && !spec.mixtures.empty()) return name_of(spec.causal ? Causality::strict : Causality::non_causal);
-  if (!spec.moe) return "";
-  const MoESpec& m = *spec.moe;
-  const MoELayer layer({.d_model = spec.d_model, .d_expert = 1, .num_experts = m.num_experts, .gate = m.gate, .experts = "relu", .capacity = m.capacity,
-                        .init_std = 0, .init_out_std = 0});
-  return name_of(layer.causality());
+  std::optional<Causality> worst;
+  for (int64_t i = 0; i < spec.num_layers; ++i) {
+    const auto m = spec.layer(i).moe;
+    if (!m) continue;
+    const MoELayer layer({.d_model = spec.d_model, .d_expert = 1, .num_experts = m->num_experts, .gate = m->gate, .experts = "relu",
+                          .capacity = m->capacity, .init_std = 0, .init_out_std = 0});
+    worst = std::max(worst.value_or(Causality::strict), layer.causality());
+  }
+  return worst ? name_of(*worst) : "";
 }
 
 Cost cost_of(const Recipe& recipe) {

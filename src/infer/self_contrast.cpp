@@ -54,6 +54,13 @@ std::shared_ptr<LanguageModel> with_ranks(LanguageModel& model, const std::vecto
   ModelSpec spec = model.spec();
   if (!spec.moe) fail(ErrorKind::unsupported, "self-contrast needs experts; the model is dense");
   spec.moe->gate = weak_gate(spec.moe->gate, ranks);
+  for (LayerSpec& layer : spec.pattern) {
+    ConfigNode* own = layer.moe.find("gate");
+    if (!own) continue;
+    BlockSpec gate;
+    read_any(*own, "gate", gate);
+    *own = write_any(weak_gate(gate, ranks));
+  }
   return with_spec(model, spec);
 }
 

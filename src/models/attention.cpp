@@ -9,11 +9,10 @@ namespace switchyard {
 
 Attention::Attention(const ModelSpec& spec, const RandomStream* init) : num_heads_(spec.num_heads), num_kv_heads_(spec.num_kv_heads), head_dim_(spec.head_dim), causal_(spec.causal) {
   const int64_t d = spec.d_model, q = num_heads_ * head_dim_, kv = num_kv_heads_ * head_dim_;
-  const double out_std = spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers));
   q_proj_ = register_parameter("q_proj", normal_weight(init, "q_proj", {q, d}, spec.init_std));
   k_proj_ = register_parameter("k_proj", normal_weight(init, "k_proj", {kv, d}, spec.init_std));
   v_proj_ = register_parameter("v_proj", normal_weight(init, "v_proj", {kv, d}, spec.init_std));
-  o_proj_ = register_parameter("o_proj", normal_weight(init, "o_proj", {d, q}, out_std));
+  o_proj_ = register_parameter("o_proj", normal_weight(init, "o_proj", {d, q}, residual_std(spec)));
 }
 
 torch::Tensor Attention::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, const SiteHook& hook) {

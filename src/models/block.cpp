@@ -2,19 +2,15 @@
 
 #include "core/ops.h"
 #include "core/sequences.h"
+#include "models/initial_weights.h"
 #include "models/mixtures.h"
 
 #include <ATen/ATen.h>
 
-#include <cmath>
-
 namespace switchyard {
 namespace {
 
-double residual_std(const ModelSpec& spec) { return spec.init_std / std::sqrt(2.0 * static_cast<double>(spec.num_layers)); }
-
-std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) {
-  const MoESpec& m = *spec.moe;
+std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, const MoESpec& m, int64_t layer, std::optional<uint64_t> seed) {
   return std::make_shared<MoELayer>(MoEOptions{
       .d_model = spec.d_model,
       .d_expert = m.d_expert,
@@ -22,6 +18,7 @@ std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, int64_t layer, std::op
       .gate = m.gate,
       .experts = m.experts,
       .num_shared_experts = m.num_shared_experts,
+      .join = m.join,
       .routed_scale = m.routed_scale,
       .capacity = m.capacity,
       .dispatcher = m.dispatcher,
@@ -33,14 +30,14 @@ std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, int64_t layer, std::op
   });
 }
 
-std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) {
-  return expert_registry().make(spec.ffn, BankShape{.d_model = spec.d_model,
-                                                    .d_expert = spec.d_ff,
-                                                    .num_experts = 1,
-                                                    .layer = layer,
-                                                    .init_std = seed ? spec.init_std : 0,
-                                                    .init_out_std = seed ? residual_std(spec) : 0,
-                                                    .seed = seed.value_or(0)});
+std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, const BlockSpec& kind, int64_t d_ff, int64_t layer, std::optional<uint64_t> seed) {
+  return expert_registry().make(kind, BankShape{.d_model = spec.d_model,
+                                                .d_expert = d_ff,
+                                                .num_experts = 1,
+                                                .layer = layer,
+                                                .init_std = seed ? spec.init_std : 0,
+                                                .init_out_std = seed ? residual_std(spec) : 0,
+                                                .seed = seed.value_or(0)});
 }
 
 // What the gates of a layer may know of the tokens of a call, beside their hidden states.
@@ -71,11 +68,14 @@ std::vector<torch::Tensor*> BlockTrace::differentiable() {
 Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
   std::optional<RandomStream> init;
   if (seed) init = RandomStream(*seed, "init").at("layer", static_cast<uint64_t>(layer));
-  attn_norm_ = register_parameter("attn_norm", torch::ones({spec.d_model}));
-  attn_ = register_module("attn", std::make_shared<Attention>(spec, init ? &*init : nullptr));
-  ffn_norm_ = register_parameter("ffn_norm", torch::ones({spec.d_model}));
-  if (spec.is_moe_layer(layer)) moe_ = register_module("ffn", make_moe(spec, layer, seed));
-  else dense_ = register_module("ffn", make_dense(spec, layer, seed));
+  const LayerPlan plan = spec.layer(layer);
+  if (plan.attention) {
+    attn_norm_ = register_parameter("attn_norm", torch::ones({spec.d_model}));
+    attn_ = register_module("attn", std::make_shared<Attention>(spec, init ? &*init : nullptr));
+  }
+  if (plan.moe || plan.d_ff) ffn_norm_ = register_parameter("ffn_norm", torch::ones({spec.d_model}));
+  if (plan.moe) moe_ = register_module("ffn", make_moe(spec, *plan.moe, layer, seed));
+  else if (plan.d_ff) dense_ = register_module("ffn", make_dense(spec, plan.ffn, *plan.d_ff, layer, seed));
   mixtures_ = make_mixtures(spec, layer, seed);
   if (mixtures_) register_module("mixtures", mixtures_);
 }
@@ -124,7 +124,9 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
 
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const SiteHook hook = mixtures_ ? mixtures_->hook(tokens_of(call, layer_), trace.mixtures) : SiteHook();
-  const auto h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache, hook), call, "attn_dropout");
+  auto h = x;
+  if (attn_) h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache, hook), call, "attn_dropout");
+  if (!moe_ && !dense_) return h;
   trace.ffn_input = ops::rms_norm(h, ffn_norm_, norm_eps_);
   trace.ffn_output = feed_forward(trace.ffn_input, call, cache, trace, hook);
   return h + dropped(trace.ffn_output, call, "ffn_dropout");

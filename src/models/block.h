@@ -1,7 +1,7 @@
-// One transformer block, pre-norm:
+// One layer of the stack, pre-norm:
 //   h = x + dropout(attention(norm(x)))      y = h + dropout(ffn(norm(h)))
-// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert. Mixtures may sit at the linears and
-// activations of both (site.h).
+// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert. A layer of a pattern may have only one
+// of the two. Mixtures may sit at the linears and activations of both (site.h).
 #pragma once
 
 #include "layer/site_mixture.h"
@@ -29,7 +29,7 @@ class Block final : public torch::nn::Module {
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
 
   [[nodiscard]] int64_t layer() const { return layer_; }
-  [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a dense block
+  [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a layer without experts
   [[nodiscard]] SiteMixtures* mixtures() { return mixtures_.get(); }  // null without any
 
  private:
@@ -40,8 +40,8 @@ class Block final : public torch::nn::Module {
   int64_t layer_;
   double norm_eps_, dropout_;
   torch::Tensor attn_norm_, ffn_norm_;  // [d]
-  std::shared_ptr<Attention> attn_;
-  std::shared_ptr<MoELayer> moe_;
+  std::shared_ptr<Attention> attn_;     // null: there is none
+  std::shared_ptr<MoELayer> moe_;       // at most one of the two
   std::shared_ptr<ExpertBank> dense_;
   std::shared_ptr<SiteMixtures> mixtures_;
 };

@@ -1,9 +1,11 @@
 #include "models/canonical_spec.h"
 
+#include "base/config_tree.h"
 #include "core/chain_gate.h"
 #include "core/registries.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 
 #include <algorithm>
 
@@ -42,6 +44,7 @@ void make_canonical(MoESpec& m) {
   m.gate = short_form(m.gate);
   m.gate = with_defaults(gate_registry(), m.gate);
   m.experts = with_defaults(expert_registry(), m.experts);
+  m.join = with_defaults(join_registry(), m.join);
   m.dispatcher = "local";  // how rows travel does not change what is computed, nor does what was accepted
   m.allow_lookahead = false;
   if (m.capacity.factor == 0 && m.capacity.eval_factor == 0) m.capacity = {};
@@ -55,15 +58,25 @@ void make_canonical(MoESpec& m) {
   m.losses = std::move(losses);
 }
 
+// A pattern that says of every layer what would hold without it says nothing.
+void drop_needless_pattern(ModelSpec& s) {
+  ModelSpec plain = s;
+  plain.pattern.clear();
+  for (int64_t i = 0; i < s.num_layers; ++i)
+    if (to_json(write_any(s.layer(i))) != to_json(write_any(plain.layer(i)))) return;
+  s.pattern.clear();
+}
+
 }  // namespace
 
 ModelSpec canonical(const ModelSpec& spec) {
   ModelSpec s = spec.resolved();
+  if (!s.pattern.empty()) drop_needless_pattern(s);
   s.ffn = with_defaults(expert_registry(), s.ffn);
   if (!s.moe) return s;
   make_canonical(*s.moe);
   bool has_dense = false;
-  for (int64_t i = 0; i < s.num_layers; ++i) has_dense = has_dense || !s.is_moe_layer(i);
+  for (int64_t i = 0; i < s.num_layers; ++i) has_dense = has_dense || s.layer(i).d_ff.has_value();
   if (!has_dense) {
     s.d_ff = s.moe->d_expert;
     s.ffn = with_defaults(expert_registry(), "swiglu");

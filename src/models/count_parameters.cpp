@@ -1,9 +1,11 @@
 // Closed forms from the sizes alone. Two questions go to plug-ins: a bank without experts knows the size of one, and a gate
 // (small) counts itself.
+#include "models/layer_pattern.h"
 #include "models/mixtures.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 #include "switchyard/model_spec.h"
 
 namespace switchyard {
@@ -28,47 +30,66 @@ ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert) {
 // A matrix that multiplies every token: two FLOPs per parameter.
 Part matrix(const char* name, int64_t parameters) { return {name, parameters, parameters, 2.0 * static_cast<double>(parameters)}; }
 
-Part attention(const ModelSpec& s) {
+Part attention(const ModelSpec& s, int64_t layers) {
   const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
-  Part part = matrix("attention", s.num_layers * s.d_model * (2 * q + 2 * kv));
+  Part part = matrix("attention", layers * s.d_model * (2 * q + 2 * kv));
   const double keys = static_cast<double>(s.max_positions) / (s.causal ? 2 : 1);
-  part.flops_per_token += static_cast<double>(s.num_layers) * 4.0 * static_cast<double>(q) * keys;  // scores, and the mean of the values
+  part.flops_per_token += static_cast<double>(layers) * 4.0 * static_cast<double>(q) * keys;  // scores, and the mean of the values
   return part;
 }
 
-void add_feed_forward(std::vector<Part>& parts, const ModelSpec& s, int64_t moe_layers) {
-  if (const int64_t dense_layers = s.num_layers - moe_layers; dense_layers > 0) {
-    const auto one = size_of(s.ffn, s.d_model, s.d_ff);
-    const int64_t total = dense_layers * (one.parameters + one.common);
-    parts.push_back({"dense feed-forward", total, total, static_cast<double>(dense_layers) * one.flops});
+// Parts of one name are one line of the table.
+void add(std::vector<Part>& parts, const Part& more) {
+  for (auto& part : parts) {
+    if (part.name != more.name) continue;
+    part.total += more.total;
+    part.active += more.active;
+    part.flops_per_token += more.flops_per_token;
+    return;
   }
-  if (moe_layers == 0) return;
-  const MoESpec& m = *s.moe;
-  const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts});
-  parts.push_back(matrix("router", moe_layers * gate->num_parameters()));
+  parts.push_back(more);
+}
+
+void add_dense(std::vector<Part>& parts, const ModelSpec& s, const LayerPlan& plan, int64_t layers) {
+  const auto one = size_of(plan.ffn, s.d_model, *plan.d_ff);
+  const int64_t total = layers * (one.parameters + one.common);
+  add(parts, {"dense feed-forward", total, total, static_cast<double>(layers) * one.flops});
+}
+
+void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int64_t moe_layers) {
+  const GateShape place{.d_model = s.d_model, .num_experts = m.num_experts};
+  const auto gate = gate_registry().make(m.gate, place);
+  add(parts, matrix("router", moe_layers * gate->num_parameters()));
   const auto expert = size_of(m.experts, s.d_model, m.d_expert);
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
-  parts.push_back({"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
-                   static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
+  add(parts, {"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
+              static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
   if (m.num_shared_experts == 0) return;
   const auto shared = size_of(m.experts, s.d_model, m.num_shared_experts * m.d_expert);
   const int64_t always = moe_layers * (shared.parameters + shared.common);
-  parts.push_back({"shared experts", always, always, layers * shared.flops});
+  add(parts, {"shared experts", always, always, layers * shared.flops});
+  int64_t joining = 0;
+  for (const auto& p : join_registry().make(m.join, place)->parameters()) joining += p.numel();
+  if (joining > 0) add(parts, matrix("join", moe_layers * joining));
 }
 
 }  // namespace
 
 ParameterCount count_parameters(const ModelSpec& spec) {
   const ModelSpec s = spec.resolved();
-  int64_t moe_layers = 0;
-  for (int64_t i = 0; i < s.num_layers; ++i) moe_layers += s.is_moe_layer(i) ? 1 : 0;
+  const auto groups = layer_groups(s);
+  int64_t attention_layers = 0;
+  for (const auto& group : groups) attention_layers += group.plan.attention ? group.count : 0;
 
   ParameterCount out;
-  const int64_t vocab = s.vocab_size * s.d_model, norms = (2 * s.num_layers + 1) * s.d_model;
+  const int64_t vocab = s.vocab_size * s.d_model, norms = (s.num_branches() + 1) * s.d_model;
   out.parts.push_back({"embedding", vocab, vocab, 0});
-  out.parts.push_back(attention(s));
+  out.parts.push_back(attention(s, attention_layers));
   out.parts.push_back({"norms", norms, norms, 0});
-  add_feed_forward(out.parts, s, moe_layers);
+  for (const auto& group : groups)
+    if (group.plan.d_ff) add_dense(out.parts, s, group.plan, group.count);
+  for (const auto& group : groups)
+    if (group.plan.moe) add_moe(out.parts, s, *group.plan.moe, group.count);
   if (!s.mixtures.empty())
     for (Part& part : count_mixtures(s)) out.parts.push_back(std::move(part));
   Part head = matrix("head", vocab);

@@ -1,5 +1,5 @@
 // Initial weights: every matrix N(0, init_std^2); those that write to the residual stream (attention output, second matrix
-// of an expert) N(0, init_std^2 / (2 * num_layers)), so that the variance of the stream does not grow with depth (GPT-2,
+// of an expert) N(0, init_std^2 / number of residual sums), so that the variance of the stream does not grow with depth (GPT-2,
 // Radford et al. 2019, section 2.3); norm weights 1; the router as its score block says.
 #include "switchyard/language_model.h"
 

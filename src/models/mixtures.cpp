@@ -85,10 +85,11 @@ void check_parts(const ModelSpec& spec, size_t index, const Site& site, int64_t 
 }  // namespace
 
 std::vector<Site> sites_of(const ModelSpec& spec, int64_t layer) {
-  auto out = Attention::sites(spec);
-  if (spec.is_moe_layer(layer)) return out;
-  const BankShape shape{.d_model = spec.d_model, .d_expert = spec.d_ff, .num_local_experts = 0, .init_std = 0, .init_out_std = 0};
-  for (Site& site : expert_registry().make(spec.ffn, shape)->sites()) out.push_back(std::move(site));
+  const LayerPlan plan = spec.layer(layer);
+  auto out = plan.attention ? Attention::sites(spec) : std::vector<Site>();
+  if (!plan.d_ff) return out;
+  const BankShape shape{.d_model = spec.d_model, .d_expert = *plan.d_ff, .num_local_experts = 0, .init_std = 0, .init_out_std = 0};
+  for (Site& site : expert_registry().make(plan.ffn, shape)->sites()) out.push_back(std::move(site));
   return out;
 }
 

@@ -2,11 +2,13 @@
 
 #include "base/config_tree.h"
 #include "core/registries.h"
+#include "models/layer_pattern.h"
 #include "models/mixtures.h"
 #include "switchyard/dispatcher.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
+#include "switchyard/join.h"
 
 #include <cmath>
 
@@ -62,7 +64,7 @@ void check_capacity(const CapacityOptions& c, bool causal) {
   within(c.eval_factor, 0, HUGE_VAL, "moe.capacity.eval_factor");
   at_least(c.min_capacity, 0, "moe.capacity.min_capacity");
   at_least(c.group_size, 0, "moe.capacity.group_size");
-  one_of(c.rounding, {"ceil", "floor", "round"}, "moe.capacity.rounding");
+  one_of(c.rounding, {"ceil", "floor", "round", "ceil_per_choice"}, "moe.capacity.rounding");
   one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
   priority_registry().check(c.priority, "model.moe.capacity.priority");
   at_least(c.devices, 0, "moe.capacity.devices");
@@ -101,9 +103,10 @@ void check_gate(const ModelSpec& s, int64_t layer) {
          m.gate.options.location(), m.gate.kind);
 }
 
-int64_t first_moe_layer(const ModelSpec& s) {
+void need_moe_layer(const ModelSpec& s) {
   for (int64_t i = 0; i < s.num_layers; ++i)
-    if (s.is_moe_layer(i)) return i;
+    if (s.is_moe_layer(i)) return;
+  if (!s.pattern.empty()) fail(ErrorKind::config, "model.moe: no layer of model.pattern has experts");
   fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, every = {}, offset = {}, first_k_dense = {}", s.num_layers, s.moe->every,
        s.moe->offset, s.moe->first_k_dense);
 }
@@ -119,28 +122,61 @@ void resolve_moe_sizes(ModelSpec& s) {
   at_least(m.first_k_dense, 0, "moe.first_k_dense");
 }
 
-void check_moe(const ModelSpec& s) {
+void check_join(const MoESpec& m) {
+  join_registry().check(m.join, "model.moe.join");
+  if (m.join.kind != "sum" && m.num_shared_experts == 0)
+    fail(ErrorKind::config, "{}model.moe.join = '{}' joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
+         m.join.options.location(), m.join.kind);
+}
+
+// `s.moe` as it is in that layer.
+void check_moe(const ModelSpec& s, int64_t layer) {
   const MoESpec& m = *s.moe;
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
   check_capacity(m.capacity, must_be_causal(s));
   check_losses(m.losses);
-  check_gate(s, first_moe_layer(s));
+  check_join(m);
+  check_gate(s, layer);
+}
+
+void check_layer(const ModelSpec& s, const LayerGroup& group) {
+  expert_registry().check(group.plan.ffn, "model.ffn");
+  if (group.plan.d_ff) at_least(*group.plan.d_ff, 1, "d_ff");
+  if (!group.plan.moe) return;
+  ModelSpec one = s;
+  one.moe = group.plan.moe;
+  resolve_moe_sizes(one);
+  check_moe(one, group.first);
+}
+
+void check_layers(const ModelSpec& s) {
+  if (s.moe) need_moe_layer(s);
+  for (const auto& group : layer_groups(s)) {
+    try {
+      check_layer(s, group);
+    } catch (const Error& error) {
+      if (s.pattern.empty()) throw;
+      throw Error(error.kind(), fmt::format("model.pattern[{}]: {}", group.first, error.what()));
+    }
+  }
 }
 
 // A bound on the number of parameters, so that counts and allocations cannot overflow.
 void check_total(const ModelSpec& s) {
   const auto d = [](int64_t n) { return static_cast<double>(n); };
-  double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(s.d_ff);
-  if (s.moe) width += 3 * d(s.moe->d_expert) * d(s.moe->num_experts + s.moe->num_shared_experts);
-  const double total = d(s.d_model) * (2 * d(s.vocab_size) + d(s.num_layers) * width);
+  double widths = 0;
+  for (const auto& [plan, first, count] : layer_groups(s)) {
+    double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(plan.d_ff.value_or(0));
+    if (plan.moe) width += 3 * d(plan.moe->d_expert) * d(plan.moe->num_experts + plan.moe->num_shared_experts);
+    widths += d(count) * width;
+  }
+  const double total = d(s.d_model) * (2 * d(s.vocab_size) + widths);
   if (total > kMaxParameters) fail(ErrorKind::config, "model: these sizes make about {:.1e} parameters, expected at most {:.0e}", total, kMaxParameters);
 }
 
 }  // namespace
-
-bool ModelSpec::is_moe_layer(int64_t layer) const { return moe && layer >= moe->first_k_dense && layer % moe->every == moe->offset; }
 
 ModelSpec ModelSpec::resolved() const {
   ModelSpec s = *this;
@@ -157,8 +193,9 @@ ModelSpec ModelSpec::resolved() const {
   within(s.init_std, 0, HUGE_VAL, "init_std");
   expert_registry().check(s.ffn, "model.ffn");
   if (s.moe) resolve_moe_sizes(s);
+  if (!s.pattern.empty()) resolve_pattern(s);
   check_total(s);
-  if (s.moe) check_moe(s);
+  check_layers(s);
   check_mixtures(s);
   return s;
 }

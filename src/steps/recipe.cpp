@@ -17,23 +17,32 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Every path of a recipe, so that a recipe means the same wherever it is read.
-const std::vector<const char*> kPaths[] = {{"data", "path"}, {"tokenizer", "path"}, {"model", "moe", "gate", "file"}};
+using Keys = std::vector<const char*>;
 
-void make_path_absolute(ConfigNode& root, const std::vector<const char*>& keys, const fs::path& folder) {
-  ConfigNode* node = &root;
+// Every path of a recipe, so that a recipe means the same wherever it is read.
+const Keys kPaths[] = {{"data", "path"}, {"tokenizer", "path"}, {"model", "moe", "gate", "file"}};
+
+ConfigNode* find(ConfigNode* node, const Keys& keys) {
   for (const char* key : keys) node = node ? node->find(key) : nullptr;
+  return node;
+}
+
+void make_path_absolute(ConfigNode* node, const fs::path& folder) {
   auto* text = node ? std::get_if<std::string>(&node->value) : nullptr;
   if (text && !text->empty()) *text = fs::absolute(folder / *text).lexically_normal().string();
 }
 
-void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
-  for (const auto& keys : kPaths) make_path_absolute(root, keys, folder);
-  ConfigNode* model = root.find("model");
-  ConfigNode* mixtures = model ? model->find("mixtures") : nullptr;
-  auto* items = mixtures ? std::get_if<ConfigNode::Array>(&mixtures->value) : nullptr;
+// The same key of every item of a list.
+void make_paths_absolute(ConfigNode* list, const Keys& keys, const fs::path& folder) {
+  auto* items = list ? std::get_if<ConfigNode::Array>(&list->value) : nullptr;
   if (!items) return;
-  for (ConfigNode& mixture : *items) make_path_absolute(mixture, {"gate", "file"}, folder);
+  for (ConfigNode& item : *items) make_path_absolute(find(&item, keys), folder);
+}
+
+void make_paths_absolute(ConfigNode& root, const fs::path& folder) {
+  for (const auto& keys : kPaths) make_path_absolute(find(&root, keys), folder);
+  make_paths_absolute(find(&root, {"model", "pattern"}), {"moe", "gate", "file"}, folder);
+  make_paths_absolute(find(&root, {"model", "mixtures"}), {"gate", "file"}, folder);
 }
 
 // `over` wins key by key.

@@ -91,6 +91,21 @@ TEST(SelfContrast, TwoCachesGiveWhatTwoFullForwardsGive) {
   }
 }
 
+// The gate that a layer of a pattern has for itself is weakened, too.
+TEST(SelfContrast, ReachesTheGatesOfSingleLayers) {
+  ModelSpec s = spec();
+  s.moe->every = 1;
+  s.moe->offset = 0;
+  LayerSpec usual, own;
+  usual.kind = own.kind = "attention+moe";
+  own.moe = {{"gate", {{"kind", "top_k"}, {"k", 3}}}};
+  s.num_layers = 2;
+  s.pattern = {usual, own};
+  LanguageModel model(s, 3);
+  const auto weak = with_ranks(model, {2});
+  for (const auto& [layer, moe] : weak->moe_layers()) EXPECT_EQ(moe->gate().experts_per_token(), 1) << layer;
+}
+
 TEST(SelfContrast, RefusesWhatHasNoRanks) {
   LanguageModel dense(testing::llama_like_spec(), 3);
   testing::expect_error(ErrorKind::unsupported, {"dense"}, [&] { (void)with_ranks(dense, {2}); });
