@@ -46,10 +46,13 @@ struct ExpertChoice {
   torch::Tensor weights;    // [E, C] float32
 };
 
-// Soft slots: every slot is a weighted mean of tokens, every token a weighted mean of slot outputs. S = E * slots/expert.
+// Soft slots: every slot is a weighted mean of the tokens of its group, every token a weighted mean of what the experts make of
+// the slots of its group. A group has S = E * slots/expert slots of its own, expert by expert.
 struct SoftSlots {
-  torch::Tensor dispatch;  // [T, S] float32; columns sum to 1
-  torch::Tensor combine;   // [T, S] float32; rows sum to 1
+  torch::Tensor dispatch;        // [T, S] float32; columns sum to 1 over the tokens of each group
+  torch::Tensor combine;         // [T, S] float32; rows sum to 1
+  torch::Tensor group_of = {};   // [T] int64; -1 = padding, which is in no slot. Undefined: all tokens are one group
+  int64_t groups = 1;
 };
 
 // Expert mix: the parameters of the experts are averaged, once per group of tokens.

@@ -4,6 +4,7 @@
 //   dispatch = softmax over the tokens of the sequence,   combine = softmax over its E p slots
 // The slots are means of X itself, not of X^. Sequences never mix: each has its own slots, and padding is in none of them.
 // Source: Puigcerver et al., arXiv:2308.00951 section 2.1; p = round(capacity_factor * m / E).
+#include "core/group_rows.h"
 #include "core/ops.h"
 #include "core/sequences.h"
 #include "switchyard/error.h"
@@ -46,15 +47,12 @@ class SoftMoeGate final : public Gate {
 
   Routing route(const GateInput& input) override {
     const auto sequences = sequences_of(input, "gate soft_moe");
-    const auto z = affinity(input);  // [T, E p]
-    const int64_t tokens = z.size(0), groups = sequences.count;
-    const auto member = sequences.of.unsqueeze(1) == torch::arange(groups, torch::kInt64);  // [T, G]; padding is in none
-    const auto inside = member.view({tokens, 1, groups, 1});
-    const auto by_group = z.view({tokens, num_experts_, 1, slots_});  // slots lie expert by expert, then sequence by sequence
-    const auto masked = at::where(inside, by_group, torch::full({}, -std::numeric_limits<float>::infinity(), z.scalar_type()));
-    const auto over_slots = at::softmax(z, 1).view({tokens, num_experts_, 1, slots_});
-    const auto flat = [&](const torch::Tensor& x) { return x.reshape({tokens, num_experts_ * groups * slots_}); };
-    return {.choice = SoftSlots{flat(at::softmax(masked, 0)), flat(over_slots * inside.to(z.scalar_type()))}};
+    const auto group_of = sequences.of.masked_fill(sequences.of == sequences.count, -1);  // padding is in none
+    const auto z = affinity(input);                                                       // [T, E p]
+    const GroupRows rows(group_of, sequences.count);
+    const auto by_group = rows.pack(z, -std::numeric_limits<float>::infinity());  // [G, m, E p]
+    const auto combine = at::softmax(z, 1) * (group_of >= 0).unsqueeze(1).to(z.scalar_type());
+    return {.choice = SoftSlots{rows.unpack(at::softmax(by_group, 1)), combine, group_of, sequences.count}};
   }
 
   double experts_per_token() const override {

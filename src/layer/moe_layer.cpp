@@ -1,4 +1,5 @@
 // With plan_dispatch, the only place that visits the four shapes of a Routing.
+#include "core/group_rows.h"
 #include "core/ops.h"
 #include "core/registries.h"
 #include "switchyard/error.h"
@@ -177,12 +178,18 @@ void MoELayer::need_one_rank(const char* what) const {
 
 torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input) {
   need_one_rank("soft slots");
-  const auto num_slots = slots.dispatch.size(1);
-  if (num_slots % options_.num_experts != 0)
-    fail(ErrorKind::config, "soft slots in layers.{}.ffn: {} slots do not divide over {} experts", options_.layer, num_slots, options_.num_experts);
-  const auto rows = at::matmul(slots.dispatch.t(), tokens);  // [S, d]
-  const auto offsets = torch::arange(options_.num_experts + 1, torch::kInt64) * (num_slots / options_.num_experts);
-  return at::matmul(slots.combine, experts_->forward(rows, offsets, context_of(input, torch::arange(num_slots, torch::kInt64))));
+  const auto experts = options_.num_experts, num_slots = slots.dispatch.size(1), width = tokens.size(1);
+  if (num_slots % experts != 0)
+    fail(ErrorKind::config, "soft slots in layers.{}.ffn: {} slots do not divide over {} experts", options_.layer, num_slots, experts);
+  const GroupRows rows(slots.group_of.defined() ? slots.group_of : torch::zeros({tokens.size(0)}, torch::kInt64), slots.groups);
+  const auto per_expert = num_slots / experts;
+  // Means of each group [G, S, d]; the bank wants the slots of an expert together.
+  const auto means = at::bmm(rows.pack(slots.dispatch, 0).transpose(1, 2), rows.pack(tokens, 0));
+  const auto sorted = means.view({slots.groups, experts, per_expert, width}).transpose(0, 1).reshape({-1, width});
+  const auto offsets = torch::arange(experts + 1, torch::kInt64) * (slots.groups * per_expert);
+  const auto out = experts_->forward(sorted, offsets, context_of(input, torch::arange(sorted.size(0), torch::kInt64)));
+  const auto by_group = out.view({experts, slots.groups, per_expert, -1}).transpose(0, 1).reshape({slots.groups, num_slots, -1});
+  return rows.unpack(at::bmm(rows.pack(slots.combine, 0), by_group));
 }
 
 torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input) {
