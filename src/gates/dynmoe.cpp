@@ -56,7 +56,8 @@ class DynMoE final : public Gate {
 
   Routing route(const GateInput& in) override {
     const auto x = in.hidden.scalar_type() == torch::kFloat64 ? in.hidden : in.hidden.to(torch::kFloat32);
-    const auto cosine = at::matmul(direction(x), direction(weight_).t());          // [T, E]
+    // The product first, then the lengths of the tokens: no copy of the tokens is made.
+    const auto cosine = ops::linear(x, direction(weight_), /*exact=*/true) / length(x);  // [T, E]
     const auto margin = at::sigmoid(cosine) - at::sigmoid(threshold_);             // [T, E]
     const auto live = live_ > 0;
     const auto works = (margin.detach() > 0) & live;
@@ -65,7 +66,7 @@ class DynMoE final : public Gate {
     out.terms = terms(margin, works, in.valid);
     auto alone = ~works.any(1);
     if (in.valid.defined()) alone = alone & in.valid;
-    out.terms["alone"] = (x.detach() * alone.unsqueeze(1).to(x.scalar_type())).sum(0);  // [d], for update()
+    out.terms["alone"] = at::matmul(alone.to(x.scalar_type()), x.detach());  // [d], for update()
     return out;
   }
 
@@ -87,7 +88,8 @@ class DynMoE final : public Gate {
   double experts_per_token() const override { return std::max(1.0, live_.sum().item<double>() / 2); }
 
  private:
-  static torch::Tensor direction(const torch::Tensor& x) { return x / x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12); }
+  static torch::Tensor length(const torch::Tensor& x) { return x.norm(2, -1, /*keepdim=*/true).clamp_min(1e-12); }
+  static torch::Tensor direction(const torch::Tensor& x) { return x / length(x); }
 
   [[nodiscard]] TokenChoice choose(const torch::Tensor& margin, const torch::Tensor& works, bool training) const {
     auto ids = ops::top_k(margin.detach().masked_fill(~works, kNever).contiguous(), num_experts_);
