@@ -48,6 +48,10 @@ class ExpertBank : public torch::nn::Module {
 
   [[nodiscard]] virtual int64_t parameters_per_expert() const = 0;
   [[nodiscard]] virtual double flops_per_row() const = 0;  // multiply and add counted as two, forward only
+  // The same of one expert, in banks whose experts differ in size.
+  [[nodiscard]] virtual double flops_of(int64_t /*expert*/) const { return flops_per_row(); }
+  // False when experts are no slices of their own of the bank's parameters, so that none can be taken out (layer/tag_network.h).
+  [[nodiscard]] virtual bool separable() const { return true; }
   // Output weights as one vector per expert [E, n], for the similarity picture. No gradient.
   [[nodiscard]] virtual torch::Tensor flat_weights() const = 0;
 

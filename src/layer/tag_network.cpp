@@ -44,6 +44,8 @@ TagPlan plan_of_tag(MoELayer& layer, int64_t tag) {
 // A layer of `count` experts; parameters of the bank are what `pick` makes of those of `layer`.
 template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int64_t count, const BlockSpec& gate, const Pick& pick) {
   auto o = layer.options();
+  if (!layer.experts().separable())
+    fail(ErrorKind::unsupported, "layers.{}.ffn: an expert of this bank is no part of its own, so that none can be taken out", o.layer);
   o.num_experts = count;
   o.gate = gate;
   o.capacity = {};
