@@ -22,7 +22,7 @@ class KvCache {
   std::vector<torch::Tensor> keys, values;
   torch::Tensor segments;  // [B, capacity] int32; -1 hides a position (padding)
   torch::Tensor token_ids;  // [B, capacity] int64
-  std::vector<torch::Tensor> mixes;  // by layer [B, E]: weights of the merged experts of this text; undefined = none
+  std::vector<torch::Tensor> mixes;  // by layer [B, E]: weights of the merged experts, or of the copy, of this text; undefined = none
 };
 
 // Everything a layer did, for porters, traces and the report. Filled only when asked for.

@@ -41,6 +41,7 @@ struct MoEOutput {
 
 // What one call did, for losses over several layers, metrics and `forward` dumps.
 struct MoETrace {
+  GateInput input;    // what the gate saw
   Routing routing;
   DispatchPlan plan;  // empty for soft slots and expert mixes
   RoutingStats stats;
@@ -48,8 +49,9 @@ struct MoETrace {
 
 class MoELayer : public torch::nn::Module {
  public:
-  // Throws Error{config} for sizes and names that make no sense.
-  explicit MoELayer(MoEOptions options);
+  // Throws Error{config} for sizes and names that make no sense. `experts`: a bank that stands already, instead of the one that the
+  // options name.
+  explicit MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts = nullptr);
 
   // hidden [..., d_model] -> [..., d_out], the same shape by default; `input.hidden` is ignored, the rest of `input` describes
   // the tokens.

@@ -55,7 +55,7 @@ void check_sizes(const MoEOptions& o) {
 
 }  // namespace
 
-MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(options_.losses) {
+MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : options_(std::move(options)), losses_(options_.losses) {
   check_sizes(options_);
   const auto& o = options_;
   gate_ = register_module("gate", gate_registry().make(o.gate, GateShape{o.d_model, o.num_experts, o.layer, o.seed, o.d_out}));
@@ -65,7 +65,7 @@ MoELayer::MoELayer(MoEOptions options) : options_(std::move(options)), losses_(o
   const auto [first, count] = dispatcher_->local_experts();
   BankShape shape{.d_model = o.d_model, .d_expert = o.d_expert, .num_experts = o.num_experts, .first_expert = first,
                   .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed, .d_out = o.d_out, .heads = o.heads};
-  experts_ = register_module("experts", expert_registry().make(o.experts, shape));
+  experts_ = register_module("experts", experts ? std::move(experts) : expert_registry().make(o.experts, shape));
   if (o.num_shared_experts > 0) {
     shape.d_expert = o.num_shared_experts * o.d_expert;
     shape.num_experts = 1;
@@ -140,6 +140,7 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
     t.routing = std::move(planned.routing);
     t.plan = std::move(planned.plan);
   }
+  if (trace) t.input = input;
   if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
   if (!shared_) return y;

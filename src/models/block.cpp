@@ -2,6 +2,7 @@
 
 #include "core/ops.h"
 #include "core/sequences.h"
+#include "models/gate_input.h"
 #include "models/initial_weights.h"
 #include "models/mixtures.h"
 
@@ -38,22 +39,6 @@ std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, const BlockSpec& k
                                                 .init_std = seed ? spec.init_std : 0,
                                                 .init_out_std = seed ? residual_std(spec) : 0,
                                                 .seed = seed.value_or(0)});
-}
-
-// What the gates of a layer may know of the tokens of a call, beside their hidden states.
-GateInput tokens_of(const CallContext& call, int64_t layer) {
-  GateInput input;
-  input.valid = call.valid;
-  input.token_ids = call.token_ids;
-  input.sequence_ids = call.sequence_ids;
-  input.tags = call.tags;
-  input.positions = call.positions.view({-1});
-  input.previous_ids = call.previous_ids;
-  input.training = call.training;
-  input.step = call.step;
-  input.first_token = call.first_token;
-  input.random = call.random.at("layer", static_cast<uint64_t>(layer));
-  return input;
 }
 
 }  // namespace
@@ -108,7 +93,7 @@ torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input
 
 torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook) {
   if (moe_) {
-    const GateInput input = tokens_of(call, layer_);
+    const auto input = gate_input(call, layer_);
     return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
   }
   const auto rows = x.view({-1, x.size(-1)});
@@ -123,7 +108,7 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
 }
 
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
-  const SiteHook hook = mixtures_ ? mixtures_->hook(tokens_of(call, layer_), trace.mixtures) : SiteHook();
+  const SiteHook hook = mixtures_ ? mixtures_->hook(gate_input(call, layer_), trace.mixtures) : SiteHook();
   auto h = x;
   if (attn_) h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache, hook), call, "attn_dropout");
   if (!moe_ && !dense_) return h;

@@ -4,33 +4,19 @@
 // of the two. Mixtures may sit at the linears and activations of both (site.h).
 #pragma once
 
-#include "layer/site_mixture.h"
-#include "models/attention.h"
-#include "switchyard/moe.h"
+#include "models/stack_layer.h"
 
 namespace switchyard {
 
-// What the second half of a block did; `moe` is filled by Mixture-of-Experts layers only.
-struct BlockTrace {
-  MoETrace moe;
-  torch::Tensor ffn_input, ffn_output;  // [B, S, d]: after the norm; before dropout and the residual sum
-  std::vector<MixtureStats> mixtures;   // at the sites, in the order in which they were reached
-
-  // What losses send gradient through.
-  [[nodiscard]] std::vector<torch::Tensor*> differentiable();
-};
-
-class Block final : public torch::nn::Module {
+class Block final : public StackLayer {
  public:
   // `spec` is resolved. Without `seed` the large weights stay at zero (a checkpoint follows).
   Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed);
 
-  // x [B, S, d] -> [B, S, d].
-  [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
-
-  [[nodiscard]] int64_t layer() const { return layer_; }
-  [[nodiscard]] MoELayer* moe() { return moe_.get(); }  // null in a layer without experts
-  [[nodiscard]] SiteMixtures* mixtures() { return mixtures_.get(); }  // null without any
+  [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) override;
+  [[nodiscard]] int64_t layer() const override { return layer_; }
+  [[nodiscard]] MoELayer* moe() override { return moe_.get(); }
+  [[nodiscard]] SiteMixtures* mixtures() override { return mixtures_.get(); }
 
  private:
   torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook);

@@ -21,7 +21,7 @@ size_t index_of(const torch::Tensor& tensor, const tensor_list& list) {
 
 // All that the second pass needs besides x.
 struct Recomputation : torch::CustomClassHolder {
-  std::shared_ptr<Block> block;
+  std::shared_ptr<StackLayer> block;
   CallContext call;
   ComputeType compute;
 
@@ -78,7 +78,7 @@ struct CheckpointedBlock : torch::autograd::Function<CheckpointedBlock> {
 
 }  // namespace
 
-torch::Tensor checkpointed_forward(const std::shared_ptr<Block>& block, const torch::Tensor& x, const CallContext& call, BlockTrace& trace) {
+torch::Tensor checkpointed_forward(const std::shared_ptr<StackLayer>& block, const torch::Tensor& x, const CallContext& call, BlockTrace& trace) {
   auto work = c10::make_intrusive<Recomputation>();
   work->block = block;
   work->call = call;

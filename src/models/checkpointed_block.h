@@ -2,12 +2,12 @@
 // the backward pass. All randomness of a block is a function of named streams, so the second pass equals the first.
 #pragma once
 
-#include "models/block.h"
+#include "models/stack_layer.h"
 
 namespace switchyard {
 
 // The same result and gradients as block->forward(x, call, nullptr, trace). trace.differentiable() carries gradient; the rest of
 // the trace does not.
-[[nodiscard]] torch::Tensor checkpointed_forward(const std::shared_ptr<Block>& block, const torch::Tensor& x, const CallContext& call, BlockTrace& trace);
+[[nodiscard]] torch::Tensor checkpointed_forward(const std::shared_ptr<StackLayer>& block, const torch::Tensor& x, const CallContext& call, BlockTrace& trace);
 
 }  // namespace switchyard

@@ -19,9 +19,9 @@ struct ExpertSize {
   int64_t common;  // parameters of the bank that belong to no expert
 };
 
-ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert) {
+ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert, int64_t num_experts = 1) {
   const auto bank = expert_registry().make(
-      kind, BankShape{.d_model = d_model, .d_expert = d_expert, .num_experts = 1, .num_local_experts = 0, .init_std = 0, .init_out_std = 0});
+      kind, BankShape{.d_model = d_model, .d_expert = d_expert, .num_experts = num_experts, .num_local_experts = 0, .init_std = 0, .init_out_std = 0});
   int64_t common = 0;
   for (const auto& p : bank->parameters()) common += p.numel();  // the bank has no expert
   return {bank->parameters_per_expert(), bank->flops_per_row(), common};
@@ -56,11 +56,24 @@ void add_dense(std::vector<Part>& parts, const ModelSpec& s, const LayerPlan& pl
   add(parts, {"dense feed-forward", total, total, static_cast<double>(layers) * one.flops});
 }
 
+// Layers of which there are copies (moe.site = "layer"): attention, two norms and the network, once per copy.
+void add_layer_copies(std::vector<Part>& parts, const ModelSpec& s, int64_t layers) {
+  const MoESpec& m = *s.moe;
+  const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts});
+  parts.push_back(matrix("router", layers * gate->num_parameters()));
+  const Part heads = attention(s, layers);
+  const auto network = size_of(m.experts, s.d_model, m.d_expert);
+  const int64_t one = heads.total + layers * (network.parameters + network.common + 2 * s.d_model);
+  const double k = gate->experts_per_token();
+  parts.push_back({"copies of layers", m.num_experts * one, static_cast<int64_t>(k * static_cast<double>(one)),
+                   k * (heads.flops_per_token + static_cast<double>(layers) * network.flops)});
+}
+
 void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int64_t moe_layers) {
   const GateShape place{.d_model = s.d_model, .num_experts = m.num_experts};
   const auto gate = gate_registry().make(m.gate, place);
   add(parts, matrix("router", moe_layers * gate->num_parameters()));
-  const auto expert = size_of(m.experts, s.d_model, m.d_expert);
+  const auto expert = size_of(m.experts, s.d_model, m.d_expert, m.num_experts);
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
   add(parts, {"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
               static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
@@ -78,18 +91,21 @@ void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int
 ParameterCount count_parameters(const ModelSpec& spec) {
   const ModelSpec s = spec.resolved();
   const auto groups = layer_groups(s);
-  int64_t attention_layers = 0;
-  for (const auto& group : groups) attention_layers += group.plan.attention ? group.count : 0;
+  const auto copied = [&](const LayerGroup& group) { return group.plan.moe && group.plan.moe->site == "layer"; };
+  int64_t attention_layers = 0, copied_layers = 0;
+  for (const auto& group : groups)
+    if (group.plan.attention) (copied(group) ? copied_layers : attention_layers) += group.count;
 
   ParameterCount out;
-  const int64_t vocab = s.vocab_size * s.d_model, norms = (s.num_branches() + 1) * s.d_model;
+  const int64_t vocab = s.vocab_size * s.d_model, norms = (s.num_branches() - 2 * copied_layers + 1) * s.d_model;
   out.parts.push_back({"embedding", vocab, vocab, 0});
-  out.parts.push_back(attention(s, attention_layers));
+  if (attention_layers > 0) out.parts.push_back(attention(s, attention_layers));
   out.parts.push_back({"norms", norms, norms, 0});
   for (const auto& group : groups)
     if (group.plan.d_ff) add_dense(out.parts, s, group.plan, group.count);
   for (const auto& group : groups)
-    if (group.plan.moe) add_moe(out.parts, s, *group.plan.moe, group.count);
+    if (group.plan.moe && !copied(group)) add_moe(out.parts, s, *group.plan.moe, group.count);
+  if (copied_layers > 0) add_layer_copies(out.parts, s, copied_layers);
   if (!s.mixtures.empty())
     for (Part& part : count_mixtures(s)) out.parts.push_back(std::move(part));
   Part head = matrix("head", vocab);

@@ -6,6 +6,7 @@
 #include "core/ops.h"
 #include "models/checkpointed_block.h"
 #include "models/initial_weights.h"
+#include "models/layer_copies.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -28,7 +29,7 @@ struct LanguageModel::Impl {
   }
 
   torch::Tensor embed, norm, head;  // [V, d], [d], [V, d]; head is embed when they are tied
-  std::vector<std::shared_ptr<Block>> blocks;
+  std::vector<std::shared_ptr<StackLayer>> blocks;
   RotaryTable rotary;
   AuxLosses aux_losses;
   std::vector<AuxLosses> mixture_losses;  // by mixture
@@ -92,7 +93,7 @@ void set_previous(CallContext& call, const torch::Tensor& ids, KvCache* cache) {
   call.previous_ids = call.previous_ids.view({-1});
 }
 
-void add_to_trace(ModelTrace& trace, Block& block, const BlockTrace& done) {
+void add_to_trace(ModelTrace& trace, StackLayer& block, const BlockTrace& done) {
   if (!block.moe()) return;
   trace.moe.emplace(block.layer(), done.moe);
   trace.moe_input.emplace(block.layer(), done.ffn_input);
@@ -113,7 +114,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed
   const auto* stream = init ? &*init : nullptr;
   impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
-  for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), std::make_shared<Block>(spec_, i, seed)));
+  for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), make_stack_layer(spec_, i, seed)));
   impl_->norm = register_parameter("norm", torch::ones({spec_.d_model}));
   impl_->head =
       spec_.tie_embeddings ? impl_->embed : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));

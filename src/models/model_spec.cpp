@@ -129,9 +129,26 @@ void check_join(const MoESpec& m) {
          m.join.options.location(), m.join.kind);
 }
 
+// Copies of a layer are chosen per text and run where they are: there are no rows to count, to drop or to send.
+void check_layer_copies(const ModelSpec& s) {
+  const MoESpec& m = *s.moe;
+  if (m.site != "layer") return;
+  if (!s.pattern.empty() || !s.mixtures.empty())
+    fail(ErrorKind::config, "model.moe.site = 'layer' goes neither with model.pattern nor with model.mixtures: copies are whole layers with attention and network");
+  const auto refuse = [](const char* key, const std::string& value, const char* expected) {
+    fail(ErrorKind::config, "model.moe.{} = {} with model.moe.site = 'layer': experts are whole layers; expected {}", key, value, expected);
+  };
+  if (m.num_shared_experts != 0) refuse("num_shared_experts", std::to_string(m.num_shared_experts), "0");
+  if (m.routed_scale != 1) refuse("routed_scale", fmt::format("{}", m.routed_scale), "1");
+  if (m.capacity.factor != 0 || m.capacity.eval_factor != 0) refuse("capacity.factor", fmt::format("{}", m.capacity.factor), "0, in evaluation as well");
+  if (m.dispatcher.kind != "local") refuse("dispatcher", "'" + m.dispatcher.kind + "'", "'local'");
+}
+
 // `s.moe` as it is in that layer.
 void check_moe(const ModelSpec& s, int64_t layer) {
   const MoESpec& m = *s.moe;
+  one_of(m.site, {"ffn", "layer"}, "moe.site");
+  check_layer_copies(s);
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
@@ -170,6 +187,7 @@ void check_total(const ModelSpec& s) {
   for (const auto& [plan, first, count] : layer_groups(s)) {
     double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(plan.d_ff.value_or(0));
     if (plan.moe) width += 3 * d(plan.moe->d_expert) * d(plan.moe->num_experts + plan.moe->num_shared_experts);
+    if (plan.moe && plan.moe->site == "layer") width *= d(plan.moe->num_experts);
     widths += d(count) * width;
   }
   const double total = d(s.d_model) * (2 * d(s.vocab_size) + widths);
