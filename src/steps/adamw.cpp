@@ -23,7 +23,7 @@ AdamW::AdamW(std::vector<TrainedParameter> parameters, const OptimizerOptions& o
 
 void AdamW::step(double lr, double gradient_factor) {
   const c10::NoGradGuard no_grad;
-  kernels::AdamW update{.learning_rate = static_cast<float>(lr),
+  kernels::AdamW update{.learning_rate = 0,  // set for each parameter
                         .beta1 = static_cast<float>(options_.beta1),
                         .beta2 = static_cast<float>(options_.beta2),
                         .eps = static_cast<float>(options_.eps),
@@ -31,7 +31,8 @@ void AdamW::step(double lr, double gradient_factor) {
                         .grad_scale = static_cast<float>(gradient_factor)};
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const TrainedParameter& p = parameters_[i];
-    if (!p.tensor.grad().defined()) continue;
+    if (p.lr_scale == 0 || !p.tensor.grad().defined()) continue;
+    update.learning_rate = static_cast<float>(lr * p.lr_scale);
     update.weight_decay = p.decays ? static_cast<float>(options_.weight_decay) : 0.0f;
     const torch::Tensor gradient = p.tensor.grad().contiguous();
     kernels::adamw_step(update, p.tensor.numel(), gradient.data_ptr<float>(), p.tensor.data_ptr<float>(), m_[i].data_ptr<float>(),

@@ -13,7 +13,7 @@ class AdamW {
  public:
   AdamW(std::vector<TrainedParameter> parameters, const OptimizerOptions& options);
 
-  // One update with the gradients times `gradient_factor`. A parameter without gradient stays as it is.
+  // One update with the gradients times `gradient_factor`. A parameter that is frozen or without gradient stays as it is.
   void step(double lr, double gradient_factor = 1);
 
   [[nodiscard]] const std::vector<TrainedParameter>& parameters() const { return parameters_; }

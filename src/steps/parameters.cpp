@@ -14,7 +14,7 @@ bool weight_decay_applies(const std::string& name, const torch::Tensor& tensor, 
   const int64_t stacked = name.find(".experts.") == std::string::npos ? 0 : 1;  // over the experts
   if (tensor.dim() - stacked < 2) return false;
   if (name == "embed" || name == "head") return options.decay_embeddings;
-  if (name.find(".gate.") != std::string::npos) return options.decay_router;
+  if (is_router(name)) return options.decay_router;
   return true;
 }
 
@@ -56,6 +56,8 @@ class Names {
 
 }  // namespace
 
+bool is_router(const std::string& name) { return name.find(".gate.") != std::string::npos; }
+
 void freeze_parameters(LanguageModel& model, const OptimizerOptions& options) {
   if (options.train_only.empty() && options.freeze.empty()) return;
   Names wanted("train_only", options.train_only), frozen("freeze", options.freeze);
@@ -82,7 +84,7 @@ std::vector<TrainedParameter> trained_parameters(LanguageModel& model, const Opt
     if (!tensor.requires_grad() || !seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
     if (tensor.scalar_type() != torch::kFloat32 || !tensor.is_contiguous())
       fail(ErrorKind::internal, "parameter {} is not a contiguous float32 tensor", item.key());
-    out.push_back({item.key(), tensor, weight_decay_applies(item.key(), tensor, options)});
+    out.push_back({item.key(), tensor, weight_decay_applies(item.key(), tensor, options), is_router(item.key()) ? options.router_lr_scale : 1.0});
   }
   return out;
 }
@@ -94,7 +96,7 @@ void clear_gradients(const std::vector<TrainedParameter>& parameters) {
 double gradient_norm(const std::vector<TrainedParameter>& parameters) {
   double sum = 0;
   for (const TrainedParameter& p : parameters)
-    if (const torch::Tensor& g = p.tensor.grad(); g.defined()) sum += kernels::sum_of_squares(g.numel(), g.contiguous().data_ptr<float>());
+    if (const torch::Tensor& g = p.tensor.grad(); g.defined() && p.lr_scale != 0) sum += kernels::sum_of_squares(g.numel(), g.contiguous().data_ptr<float>());
   return std::sqrt(sum);
 }
 

@@ -13,7 +13,11 @@ struct TrainedParameter {
   std::string name;  // in LanguageModel::named_parameters()
   torch::Tensor tensor;
   bool decays = false;  // weight decay applies
+  double lr_scale = 1;  // multiplies the learning rate; 0 = frozen: it never moves and has no part in the gradient norm
 };
+
+// A parameter of a gate, by its name.
+[[nodiscard]] bool is_router(const std::string& name);
 
 // Lets go of the parameters that options.train_only and options.freeze leave out: they get no gradient and no optimiser state.
 // Without either nothing changes. Throws Error{config} for an expression that names nothing, and when nothing is left.

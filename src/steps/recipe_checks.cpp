@@ -67,6 +67,7 @@ void check_optimizer(const OptimizerOptions& o, const Checks& check) {
   check.between("train.optimizer.beta1", o.beta1, 0, 1, true);
   check.between("train.optimizer.beta2", o.beta2, 0, 1, true);
   check.at_least("train.optimizer.weight_decay", o.weight_decay, 0);
+  check.at_least("train.optimizer.router_lr_scale", o.router_lr_scale, 0.0);
   if (!(o.eps > 0)) check.refuse("train.optimizer.eps", fmt::format("{}", o.eps), "more than 0");
 }
 
@@ -77,6 +78,26 @@ void check_schedule(const TrainOptions& train, const Checks& check) {
   check.at_least("train.schedule.warmup_steps", s.warmup_steps, 0);
   check.between("train.schedule.min_lr_ratio", s.min_lr_ratio, 0, 1);
   check.between("train.schedule.decay_fraction", s.decay_fraction, 0, 1);
+}
+
+void check_router_tuning(const Recipe& recipe, const Checks& check) {
+  if (!recipe.train.router_tuning) return;
+  const RouterTuningOptions& o = *recipe.train.router_tuning;
+  if (!recipe.model.moe) check.refuse("train.router_tuning", "a table", "none: the model has no experts");
+  if (recipe.train.optimizer.router_lr_scale == 0)
+    check.refuse("train.optimizer.router_lr_scale", "0", "more than 0 with train.router_tuning, which moves the routers");
+  check.at_least("train.router_tuning.steps", o.steps, 0);
+  check.between("train.router_tuning.target", o.target, 0, 1);
+  check.at_least("train.router_tuning.lambda", o.lambda, 0.0);
+  check.at_least("train.router_tuning.lr", o.lr, 0.0);
+  check.at_least("train.router_tuning.surrogate_lr", o.surrogate_lr, 0.0);
+  check.at_least("train.router_tuning.threshold", o.threshold, 0.0);
+  check.at_least("train.router_tuning.hidden", o.hidden, 1);
+  if (!o.latency.empty() && static_cast<int64_t>(o.latency.size()) != recipe.model.moe->num_experts)
+    check.refuse("train.router_tuning.latency", fmt::format("{} numbers", o.latency.size()),
+                 fmt::format("model.moe.num_experts = {} of them", recipe.model.moe->num_experts));
+  for (const double latency : o.latency)
+    if (!(latency > 0)) check.refuse("train.router_tuning.latency", fmt::format("{}", latency), "numbers above 0");
 }
 
 void check_train(const Recipe& recipe, const Checks& check) {
@@ -100,6 +121,7 @@ void check_train(const Recipe& recipe, const Checks& check) {
   check.at_least("train.consistency.alpha", t.consistency.alpha, 0);
   check_optimizer(t.optimizer, check);
   check_schedule(t, check);
+  check_router_tuning(recipe, check);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct OptimizerOptions {
   bool decay_embeddings = true;
   bool decay_router = true;
   std::vector<std::string> train_only = {}, freeze = {};  // regular expressions over names of parameters
+  double router_lr_scale = 1;
 
   template <class V> void fields(V&& v) {
     v("lr", lr, "peak learning rate");
@@ -27,6 +29,7 @@ struct OptimizerOptions {
     v("decay_router", decay_router, "weight decay on the routers");
     v("train_only", train_only, "only parameters whose names one of these regular expressions is found in are trained; empty = all");
     v("freeze", freeze, "those whose names one of these is found in are not");
+    v("router_lr_scale", router_lr_scale, "learning rate of the routers over that of the rest; 0 = routes are frozen");
   }
 };
 
@@ -58,6 +61,28 @@ struct ConsistencyOptions {
   }
 };
 
+// Routers that learn from a surrogate of the loss; steps/router_tuning.h has the formulas.
+struct RouterTuningOptions {
+  int64_t steps = 0;
+  double target = 0.5, lambda = 10;
+  std::vector<double> latency;
+  double lr = 1e-2;
+  double threshold = 0.1;
+  int64_t hidden = 64;
+  double surrogate_lr = 1e-2;
+
+  template <class V> void fields(V&& v) {
+    v("steps", steps, "optimiser steps with the surrogate; afterwards routers learn with the model. 0 = all of them");
+    v("target", target, "expected latency of the routed layers, as a share of that of their most expensive experts");
+    v("lambda", lambda, "weight of |latency - target|, in nats");
+    v("latency", latency, "latency of each expert of a layer, as measured; empty = in proportion to its FLOPs");
+    v("lr", lr, "learning rate of the routers");
+    v("threshold", threshold, "routers move while the mean squared error of the surrogate (nats^2) is below this");
+    v("hidden", hidden, "inner width of the surrogate");
+    v("surrogate_lr", surrogate_lr, "learning rate of the surrogate");
+  }
+};
+
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 16;
@@ -67,6 +92,7 @@ struct TrainOptions {
   OptimizerOptions optimizer = {};
   ScheduleOptions schedule = {};
   ConsistencyOptions consistency = {};
+  std::optional<RouterTuningOptions> router_tuning = {};
   double grad_clip = 1.0;
   int64_t log_every = 10;
   int64_t eval_every = 100;
@@ -88,6 +114,7 @@ struct TrainOptions {
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the steps");
     v("consistency", consistency, "two passes that must agree, for experts that are drawn at random");
+    v("router_tuning", router_tuning, "routers meet a latency target, led by a surrogate of the loss (Flextron); off unless the table is there");
     v("grad_clip", grad_clip, "largest global gradient norm; 0 = no clipping");
     v("log_every", log_every, "steps between lines of metrics.jsonl");
     v("eval_every", eval_every, "steps between evaluations; 0 = only at the end");

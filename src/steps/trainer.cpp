@@ -84,6 +84,7 @@ struct Trainer::Pass {
   double loss = 0;  // its part of the step's mean; the mean over the passes
   std::vector<std::vector<RoutingStats>> stats;  // by pass: MoE layers, then mixtures
   std::vector<LossValue> aux;
+  std::vector<RoutedPass> routed;  // for the tuning of routers
 };
 
 Trainer::Trainer(std::shared_ptr<LanguageModel> model, const TrainOptions& options, uint64_t seed, BatchSource batches)
@@ -92,7 +93,9 @@ Trainer::Trainer(std::shared_ptr<LanguageModel> model, const TrainOptions& optio
       seed_(seed),
       batches_(std::move(batches)),
       optimizer_(make_optimizer(*model_, options.optimizer)),
-      compute_(parse_compute_type(options.compute)) {}
+      compute_(parse_compute_type(options.compute)) {
+  if (const auto& tuning = options.router_tuning) tuning_ = std::make_unique<RouterTuning>(tuned_routers(*model_, *tuning), *tuning, seed);
+}
 
 Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro, int64_t scored_tokens) {
   const LabelledBatch tensors = to_tensors(batch);
@@ -102,9 +105,11 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
   Pass pass;
   torch::Tensor objective, logits_before;
   for (int64_t i = 0; i < passes; ++i) {
+    ModelTrace trace;
     ModelOutput output = model_->forward(tensors.tokens, {.step = steps_done_,
                                                                 .first_token = micro * batch.batch * batch.seq,
                                                                 .seed = seed_of_pass(seed_, i),
+                                                                .trace = has_surrogate() ? &trace : nullptr,
                                                                 .checkpoint_activations = options_.activation_checkpointing});
     const torch::Tensor all = model_->logits(output.hidden), logits = all.reshape({-1, all.size(-1)});
     const torch::Tensor losses = ops::cross_entropy(logits, tensors.labels), loss = losses.sum() / scored;
@@ -117,7 +122,13 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
     check_loss(loss.item<double>(), steps_done_ + 1, last_loss_, stats, parameters());
     pass.loss += loss.item<double>() / static_cast<double>(passes);
     add_mean(pass.aux, aux.values, 1 / static_cast<double>(passes));
-    const torch::Tensor total = loss + aux.total / micro_batches;
+    if (has_surrogate()) pass.routed.push_back(routed_pass(trace, stats));
+    torch::Tensor total = loss + aux.total / micro_batches;
+    if (tuning_ && !has_surrogate()) {
+      const torch::Tensor latency = tuning_->latency(output.stats), off = tuning_->latency_loss(latency);
+      total = total + off / micro_batches;
+      if (i == 0) pass.aux.push_back({"latency", latency.item<double>(), off.item<double>()});
+    }
     objective = objective.defined() ? objective + total : total;
     if (i > 0) {
       const torch::Tensor gap = disagreement(logits_before, logits, tensors.labels) / scored;
@@ -131,10 +142,25 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
 }
 
 void Trainer::update_gates(std::span<const RoutingStats> stats) {
+  if (options_.optimizer.router_lr_scale == 0) return;  // routes are frozen: no state of theirs moves either
   std::vector<MoELayer*> layers;
   for (const auto& [layer, moe] : model_->moe_layers()) layers.push_back(moe);
   for (MoELayer* mixture : model_->mixtures()) layers.push_back(mixture);
   for (size_t i = 0; i < layers.size() && i < stats.size(); ++i) layers[i]->gate().update(stats[i]);
+}
+
+// While it is there, the loss of the model does not reach the routers.
+bool Trainer::has_surrogate() const {
+  return tuning_ && (tuning_->options().steps == 0 || steps_done_ < tuning_->options().steps);
+}
+
+void Trainer::tune_routers(std::span<const RoutedPass> passes, StepMetrics& metrics) {
+  double latency = 0;
+  for (const RoutedPass& pass : passes) latency += tuning_->latency(pass.stats).item<double>() / static_cast<double>(passes.size());
+  const double error = tuning_->learn(passes), off = std::abs(latency - tuning_->options().target);
+  metrics.aux.push_back({"surrogate_error", error, 0});
+  metrics.aux.push_back({"latency", latency, tuning_->options().lambda * off});
+  if (tuning_->ready()) tuning_->tune(passes);
 }
 
 StepMetrics Trainer::step() {
@@ -151,13 +177,18 @@ StepMetrics Trainer::step() {
   clear_gradients(parameters());
   StepMetrics metrics{.step = steps_done_ + 1, .steps = options_.steps};
   std::vector<std::vector<RoutingStats>> stats;
+  std::vector<RoutedPass> routed;
   for (size_t micro = 0; micro < batches.size(); ++micro) {
     Pass pass = forward_backward(batches[micro], static_cast<int64_t>(micro), scored);
     metrics.loss += pass.loss;
     add_mean(metrics.aux, pass.aux, 1 / static_cast<double>(batches.size()));
     for (auto& one : pass.stats) stats.push_back(std::move(one));
+    for (auto& one : pass.routed) routed.push_back(std::move(one));
   }
 
+  if (has_surrogate())
+    for (const TrainedParameter& p : parameters())
+      if (is_router(p.name)) p.tensor.mutable_grad() = torch::Tensor();
   metrics.grad_norm = gradient_norm(parameters());
   check_gradient(metrics.grad_norm, metrics.step, metrics.loss, parameters());
   metrics.lr = options_.optimizer.lr * schedule_factor(options_.schedule, steps_done_, options_.steps);
@@ -165,6 +196,7 @@ StepMetrics Trainer::step() {
   clear_gradients(parameters());
   const std::vector<RoutingStats> merged = over_micro_batches(stats);
   update_gates(merged);
+  if (has_surrogate()) tune_routers(routed, metrics);
 
   for (const RoutingStats& layer : std::span(merged).first(model_->moe_layers().size())) metrics.layers.push_back(layer_metrics(layer));
   ++steps_done_;
@@ -182,6 +214,7 @@ void Trainer::save(Checkpoint& checkpoint) const {
   optimizer_.save(checkpoint.training_tensors);
   for (const auto& buffer : model_->named_buffers())
     if (buffer.value().defined()) checkpoint.training_tensors[kBufferPrefix + buffer.key()] = buffer.value();
+  if (has_surrogate()) tuning_->save(checkpoint);
   checkpoint.training_state["step"] = steps_done_;
   checkpoint.training_state["tokens"] = tokens_;
   checkpoint.training_state["seconds"] = seconds_;
@@ -201,6 +234,7 @@ void Trainer::load(const Checkpoint& checkpoint) {
   seconds_ = state.at("seconds").get<double>();
   last_loss_ = state.at("last_loss").get<double>();
   optimizer_.load(checkpoint.training_tensors, steps_done_);
+  if (has_surrogate()) tuning_->load(checkpoint);
 }
 
 void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& source, bool new_mixtures) {

@@ -5,6 +5,7 @@
 #include "data/batches.h"
 #include "steps/adamw.h"
 #include "steps/metrics.h"
+#include "steps/router_tuning.h"
 #include "switchyard/checkpoint.h"
 
 #include <functional>
@@ -37,12 +38,15 @@ class Trainer {
   struct Pass;
   Pass forward_backward(const data::Batch& batch, int64_t micro, int64_t scored_tokens);
   void update_gates(std::span<const RoutingStats> stats);
+  [[nodiscard]] bool has_surrogate() const;
+  void tune_routers(std::span<const RoutedPass> passes, StepMetrics& metrics);
 
   std::shared_ptr<LanguageModel> model_;
   TrainOptions options_;
   uint64_t seed_;
   BatchSource batches_;
   AdamW optimizer_;
+  std::unique_ptr<RouterTuning> tuning_;  // null unless the options ask for it
   ComputeType compute_;
   int64_t steps_done_ = 0, tokens_ = 0;
   double seconds_ = 0, last_loss_ = 0;
