@@ -122,7 +122,7 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
     check_loss(loss.item<double>(), steps_done_ + 1, last_loss_, stats, parameters());
     pass.loss += loss.item<double>() / static_cast<double>(passes);
     add_mean(pass.aux, aux.values, 1 / static_cast<double>(passes));
-    if (has_surrogate()) pass.routed.push_back(routed_pass(trace, stats));
+    if (has_surrogate()) pass.routed.push_back(routed_pass(trace, std::span(stats).first(output.stats.size())));
     torch::Tensor total = loss + aux.total / micro_batches;
     if (tuning_ && !has_surrogate()) {
       const torch::Tensor latency = tuning_->latency(output.stats), off = tuning_->latency_loss(latency);
