@@ -226,10 +226,10 @@ TEST(Capacity, CeilPerChoiceRoundsBeforeItMultiplies) {
   EXPECT_EQ(capacity_of(o, 10, 1, 4, true), 3);
   o.counts_k = false;
   EXPECT_EQ(capacity_of(o, 10, 2, 4, true), 3);
-  o.factor = 1.25;
-  EXPECT_EQ(capacity_of(o, 8, 2, 10, true), 1);  // exactly 1: no rounding error may make it 2
+  o.factor = 0.28;
+  EXPECT_EQ(capacity_of(o, 25, 2, 7, true), 1);  // exactly 1: the rounding error of 0.28 * 25 may not make it 2
   o.min_capacity = 4;
-  EXPECT_EQ(capacity_of(o, 8, 2, 10, true), 4);
+  EXPECT_EQ(capacity_of(o, 25, 2, 7, true), 4);
 }
 
 TEST(Capacity, RenormalisingAfterDropsGivesWeightsOfOneToTokensThatKeptSomething) {
