@@ -14,7 +14,6 @@ namespace switchyard {
 
 // The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset, unless ModelSpec::pattern says.
 struct MoESpec {
-  std::string site = "ffn";  // what an expert takes the place of: the feed-forward network, or with "layer" the whole block
   int64_t num_experts = 8, d_expert = 0;  // d_expert 0 = d_ff
   BlockSpec gate = {"top_k", {{"k", 2}}};
   BlockSpec experts = "swiglu";
@@ -26,9 +25,9 @@ struct MoESpec {
   BlockSpec dispatcher = "local";
   bool allow_lookahead = false;
   int64_t every = 1, offset = 0, first_k_dense = 0;
+  std::string site = "ffn";  // what an expert takes the place of: the feed-forward network, or with "layer" the whole block
 
   template <class V> void fields(V&& v) {
-    v("site", site, "what there are several of: ffn = the feed-forward network, layer = the whole transformer layer, chosen per sequence");
     v("num_experts", num_experts, "experts in a layer");
     v("d_expert", d_expert, "inner width of one expert; 0 = d_ff");
     v("gate", gate, "who goes where: `switchyard list gates`");
@@ -43,6 +42,7 @@ struct MoESpec {
     v("every", every, "a MoE layer every so many layers");
     v("offset", offset, "layer i is MoE when i % every == offset");
     v("first_k_dense", first_k_dense, "the first layers are dense");
+    v("site", site, "what there are several of: ffn = the feed-forward network, layer = the whole transformer layer, chosen per sequence");
   }
 };
 

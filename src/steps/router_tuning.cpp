@@ -89,14 +89,26 @@ RouterTuning::RouterTuning(std::vector<TunedRouter> routers, const RouterTuningO
   for (const TunedRouter& router : routers_) cost_.push_back(torch::tensor(router.cost, torch::kFloat64).div(full).to(torch::kFloat32));
 }
 
+namespace {
+
+// 1 at the first choice, with the gradient of the probabilities [n, E].
+torch::Tensor hard_choices(const RoutingStats& layer) {
+  const auto& p = layer.scores.probs;
+  const auto first = layer.expert_ids.select(1, 0).unsqueeze(1);
+  const auto hard = torch::zeros_like(p).scatter_(1, first.clamp_min(0), (first >= 0).to(p.scalar_type()));
+  return hard + (p - p.detach());
+}
+
+}  // namespace
+
 torch::Tensor RouterTuning::routes(std::span<const RoutingStats> stats, torch::Tensor* losses) {
   std::vector<torch::Tensor> out;
   torch::Tensor number, scored;
   for (const RoutingStats& layer : stats) {
-    if (!layer.scores.probs.defined() || !layer.sequence_ids.defined())
-      fail(ErrorKind::config, "train.router_tuning: the gate of layer {} has no probabilities per token of a sequence", layer.layer);
+    if (!layer.scores.probs.defined() || !layer.expert_ids.defined() || !layer.sequence_ids.defined())
+      fail(ErrorKind::config, "train.router_tuning: the gate of layer {} has no probabilities and choices of the tokens of a sequence", layer.layer);
     if (!number.defined()) number = std::get<1>(at::_unique(layer.sequence_ids, /*sorted=*/true, /*return_inverse=*/true));
-    out.push_back(means_of(layer.scores.probs, number, number.numel() > 0 ? number.max().item<int64_t>() + 1 : 0));
+    out.push_back(means_of(hard_choices(layer), number, number.numel() > 0 ? number.max().item<int64_t>() + 1 : 0));
   }
   auto all = at::cat(out, 1);
   if (!losses) return all;

@@ -6,14 +6,14 @@
 //   tune    while that error is below a threshold, one step of the routers alone on
 //             mean SM(routes) + lambda |latency - target|        SM and the model stand still
 //
-// The routes of a sequence are the choice probabilities behind the noise (soft samples), averaged over its tokens, all layers
-// side by side. Expected latency is linear in the probabilities of a choice, softmax(z): sum_l sum_e cost_le mean_t p_tle, with
-// costs that add up to 1 when every layer takes its most expensive expert. Routers see hidden states of the pass that has just
-// been made, as constants, and draw fresh noise.
+// The routes of a sequence: for each layer the share of its tokens that chose each expert, all layers side by side; backward, the
+// choices are their soft samples (straight through). Expected latency is linear in the probabilities of a choice, softmax(z):
+// sum_l sum_e cost_le mean_t p_tle, with costs that add up to 1 when every layer takes its most expensive expert. Routers see hidden
+// states of the pass that has just been made, as constants, and draw fresh noise.
 //
-// Departs from the paper, which leaves it open: SM reads probabilities, not raw logits. They say the same to it up to a constant
-// per layer and stay in a bounded range, so that a router cannot walk to where SM has never been by scaling its logits.
-// Interleaved with training, SM sees the routes that the routers have moved to.
+// Departs from the paper: SM reads choices, not raw logits. The loss depends on a logit through nothing else, and routes stay in a
+// bounded set, so that no router walks to where SM has never been by scaling its logits. Interleaved with training, SM sees the
+// routes that the routers have moved to.
 #pragma once
 
 #include "steps/adamw.h"
@@ -40,7 +40,7 @@ struct TunedRouter {
 // What one forward pass leaves for the tuning: per routed layer what the gate saw and what became of it, without gradient.
 struct RoutedPass {
   std::vector<GateInput> inputs;
-  std::vector<RoutingStats> stats;  // with probabilities, sequence_ids and token_loss
+  std::vector<RoutingStats> stats;  // with probabilities, choices, sequence_ids and token_loss
 };
 [[nodiscard]] RoutedPass routed_pass(const ModelTrace& trace, std::span<const RoutingStats> stats);
 
@@ -60,9 +60,9 @@ class RouterTuning {
   [[nodiscard]] torch::Tensor latency(std::span<const RoutingStats> stats) const;
   // lambda |latency - target|.
   [[nodiscard]] torch::Tensor latency_loss(const torch::Tensor& latency) const;
-  // SM's opinion of routes [n, sum of experts] -> [n].
+  // SM's opinion of routes -> [n].
   [[nodiscard]] torch::Tensor predict(const torch::Tensor& routes) const { return surrogate_->forward(routes); }
-  // The routes of each sequence, and with `losses` its mean loss [n] (of the sequences that have one).
+  // The routes of each sequence [n, sum of experts], and with `losses` its mean loss [n] (of the sequences that have one).
   [[nodiscard]] static torch::Tensor routes(std::span<const RoutingStats> stats, torch::Tensor* losses = nullptr);
 
   [[nodiscard]] const Surrogate& surrogate() const { return *surrogate_; }

@@ -2,7 +2,7 @@
 //
 //   SM(r) = level + w_2 . gelu(W_1 r + b_1)
 //
-// r holds the routes of a text, the choice probabilities of all layers side by side. `level` follows the mean loss, which falls
+// r holds the routes of a text, the choices of all layers side by side. `level` follows the mean loss, which falls
 // as the model learns, so that the network has to explain differences between routes alone.
 // Source: Flextron, arXiv:2406.10260 section 3.
 #pragma once

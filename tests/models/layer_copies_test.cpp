@@ -20,6 +20,7 @@ using testing::all_close;
 using testing::expect_error;
 
 constexpr int64_t kCopies = 3, kTags = 4;
+constexpr uint64_t kSeed = 1;  // tags 0 and 1 differ in every layer
 
 BlockSpec task_gate(const char* select = "dense_to_sparse") {
   return {"chain", {{"pool", {{"kind", "tag"}, {"tags", kTags}}}, {"score", {{"kind", "mlp"}, {"hidden", 8}}}, {"noise", "gumbel"},
@@ -98,17 +99,17 @@ void scale_copy(LanguageModel& model, int64_t layer, int64_t copy, double factor
 }
 
 TEST(LayerCopies, NoTwoCopiesBeginAlike) {
-  LanguageModel model(copies_spec(), 1);
+  LanguageModel model(copies_spec(), kSeed);
   const auto p = model.named_parameters();
   for (const char* name : {"attn.q_proj", "attn.o_proj", "ffn.w_in", "ffn.w_out"})
     for (int64_t i = 1; i < kCopies; ++i)
       EXPECT_GT((p[fmt::format("layers.0.copies.experts.0.{}", name)] - p[fmt::format("layers.0.copies.experts.{}.{}", i, name)]).abs().mean().item<double>(), 1e-2);
-  LanguageModel again(copies_spec(), 1);
+  LanguageModel again(copies_spec(), kSeed);
   EXPECT_TRUE(torch::equal(p["layers.1.copies.experts.2.ffn.w_in"], again.named_parameters()["layers.1.copies.experts.2.ffn.w_in"]));
 }
 
 TEST(LayerCopies, ATaskRunsThroughThePlainModelOfItsCopiesBitForBit) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto ids = some_ids(2, 7);
   std::set<std::vector<int64_t>> routes;
   for (int64_t tag = 0; tag < kTags; ++tag) {
@@ -120,7 +121,7 @@ TEST(LayerCopies, ATaskRunsThroughThePlainModelOfItsCopiesBitForBit) {
 }
 
 TEST(LayerCopies, RowsOfDifferentTasksDoNotMeet) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto ids = some_ids(4, 7);
   model.eval();
   const auto all = logits(model, tagged(ids, {0, 1, 2, 3}));
@@ -131,7 +132,7 @@ TEST(LayerCopies, RowsOfDifferentTasksDoNotMeet) {
 }
 
 TEST(LayerCopies, DocumentsOfOneRowTakeTheirOwnRoutes) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto ids = some_ids(1, 9);
   TokenBatch joined{ids, torch::tensor({0, 1, 2, 3, 4, 0, 1, 2, 3}, torch::kInt64).view({1, 9}), torch::tensor({0, 0, 0, 0, 0, 1, 1, 1, -1}, torch::kInt32).view({1, 9})};
   const auto [a, b] = tags_apart(model);
@@ -142,7 +143,7 @@ TEST(LayerCopies, DocumentsOfOneRowTakeTheirOwnRoutes) {
 }
 
 TEST(LayerCopies, ASequenceOfTwoTasksIsRefused) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto [a, b] = tags_apart(model);
   TokenBatch batch = tagged(some_ids(2, 4), {a, a});
   batch.tags[1].slice(0, 2).fill_(b);
@@ -151,7 +152,7 @@ TEST(LayerCopies, ASequenceOfTwoTasksIsRefused) {
 
 // NaN anywhere else would be seen.
 TEST(LayerCopies, EvaluationTouchesOneCopyPerLayer) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto batch = tagged(some_ids(2, 6), {2, 2});
   const auto route = route_of(model, 2);
   const auto before = logits(model, batch);
@@ -162,7 +163,7 @@ TEST(LayerCopies, EvaluationTouchesOneCopyPerLayer) {
 }
 
 TEST(LayerCopies, InTrainingTheOutputIsThatOfOneCopyPerLayerThoughAllOfThemRun) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   model.train();
   const auto batch = tagged(some_ids(2, 6), {2, 2});
   ModelTrace trace;
@@ -177,7 +178,7 @@ TEST(LayerCopies, InTrainingTheOutputIsThatOfOneCopyPerLayerThoughAllOfThemRun) 
 }
 
 TEST(LayerCopies, GradientsReachTheRouterAndOnlyTheCopyThatWasSampled) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   model.train();
   const auto batch = tagged(some_ids(2, 6), {2, 2});
   ModelTrace trace;
@@ -195,7 +196,7 @@ TEST(LayerCopies, ActivationCheckpointingChangesNoGradient) {
     auto spec = copies_spec();
     spec.moe->gate = task_gate(select);
     spec.dropout = 0.1;
-    LanguageModel model(spec, 5);
+    LanguageModel model(spec, kSeed);
     model.train();
     const auto batch = tagged(some_ids(3, 6), {2, 0, 1});
     const auto gradients = [&](bool recompute) {
@@ -212,7 +213,7 @@ TEST(LayerCopies, ActivationCheckpointingChangesNoGradient) {
 
 // Oracle: the whole text in one call.
 TEST(LayerCopies, ACacheKeepsTheKeysOfTheChosenCopies) {
-  LanguageModel model(copies_spec(2), 5);
+  LanguageModel model(copies_spec(2), kSeed);
   const auto [a, b] = tags_apart(model);
   for (const int64_t other : {a, b}) {
     const auto batch = tagged(some_ids(2, 9), {a, other});
@@ -229,7 +230,7 @@ TEST(LayerCopies, ACacheKeepsTheKeysOfTheChosenCopies) {
 }
 
 TEST(LayerCopies, ACacheWithPaddingInFrontOfTheAnswer) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   const auto [a, b] = tags_apart(model);
   const auto batch = tagged(some_ids(2, 6), {a, b});
   auto segments = torch::zeros({2, 4}, torch::kInt32);
@@ -246,7 +247,7 @@ TEST(LayerCopies, ACacheWithPaddingInFrontOfTheAnswer) {
 }
 
 TEST(LayerCopies, ACacheRefusesSeveralCopiesPerText) {
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   KvCache cache(model.spec(), 1, 9);
   model.train();  // all copies run
   expect_error(ErrorKind::unsupported, {"layers.0", "one copy per text"}, [&] { (void)logits(model, tagged(some_ids(1, 4), {0}), {.cache = &cache}); });
@@ -258,7 +259,7 @@ TEST(LayerCopies, ACacheRefusesSeveralCopiesPerText) {
 
 TEST(LayerCopies, AreCountedWhole) {
   for (const int64_t every : {1, 2}) {
-    LanguageModel model(copies_spec(every), 5);
+    LanguageModel model(copies_spec(every), kSeed);
     const auto count = count_parameters(model.spec());
     int64_t total = 0, copies = 0, one = 0;
     for (const auto& item : model.named_parameters()) {
@@ -278,7 +279,7 @@ TEST(LayerCopies, AreCountedWhole) {
 
 TEST(LayerCopies, AreSavedAndLoaded) {
   const testing::TempDir dir;
-  const auto model = std::make_shared<LanguageModel>(copies_spec(), 5);
+  const auto model = std::make_shared<LanguageModel>(copies_spec(), kSeed);
   save_checkpoint({model, nullptr, {}, {}}, dir / "model");
   const auto loaded = load_checkpoint(dir / "model");
   EXPECT_EQ(loaded.model->spec().moe->site, "layer");
@@ -299,7 +300,7 @@ TEST(LayerCopies, RefuseWhatMakesNoSenseForWholeLayers) {
   refuses({"model.moe.routed_scale = 2", "whole layers"}, [](MoESpec& m) { m.routed_scale = 2; });
   refuses({"model.moe.capacity.factor = 1.25", "whole layers"}, [](MoESpec& m) { m.capacity.factor = 1.25; });
   refuses({"model.moe.dispatcher = 'expert_parallel'", "'local'"}, [](MoESpec& m) { m.dispatcher = "expert_parallel"; });
-  LanguageModel model(copies_spec(), 5);
+  LanguageModel model(copies_spec(), kSeed);
   expect_error(ErrorKind::unsupported, {"no part of its own"}, [&] { (void)experts_of_tag(*model.moe_layers()[0].second, 0); });
 }
 
