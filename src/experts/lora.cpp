@@ -87,7 +87,8 @@ class LoraBank final : public ExpertBank {
   // The mask of a row is named by its token, so that it is the same for every expert and every order of rows.
   [[nodiscard]] torch::Tensor dropped(const torch::Tensor& rows, const RowContext& context) const {
     if (!context.training || dropout_ == 0) return rows;
-    if (!context.row_token.defined()) fail(ErrorKind::unsupported, "experts lora: dropout needs to know the tokens of its rows, which expert parallelism does not send");
+    if (!context.row_token.defined())
+      fail(ErrorKind::unsupported, "experts lora: dropout needs to know the tokens of its rows, which expert parallelism does not send");
     auto mask = torch::empty(rows.sizes(), torch::kFloat32);
     const auto* token = context.row_token.data_ptr<int64_t>();
     const auto stream = context.random.at("lora_dropout");

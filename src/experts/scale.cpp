@@ -47,7 +47,8 @@ class ScaleBank final : public ExpertBank {
 
  private:
   [[nodiscard]] torch::Tensor heads(const RowContext& context) const {
-    if (!context.row_token.defined()) fail(ErrorKind::unsupported, "experts scale: vectors per head need to know the rows, which expert parallelism does not send");
+    if (!context.row_token.defined())
+      fail(ErrorKind::unsupported, "experts scale: vectors per head need to know the rows, which expert parallelism does not send");
     return at::remainder(context.row_token, heads_);
   }
 

@@ -57,7 +57,8 @@ class MoleGate final : public Gate {
   }
 
   Routing route(const GateInput& input) override {
-    if (!input.expert_outputs) fail(ErrorKind::usage, "gate mole in layers.{}: needs GateInput::expert_outputs, what every expert makes of every token", layer_);
+    if (!input.expert_outputs)
+      fail(ErrorKind::usage, "gate mole in layers.{}: needs GateInput::expert_outputs, what every expert makes of every token", layer_);
     auto outputs = input.expert_outputs();  // [T, E, o]
     if (outputs.scalar_type() != torch::kFloat64) outputs = outputs.to(torch::kFloat32);
     torch::Tensor unit_of;

@@ -64,7 +64,8 @@ MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : op
   dispatcher_ = dispatcher_registry().make(o.dispatcher, DispatchShape{o.num_experts, o.communicator});
   const auto [first, count] = dispatcher_->local_experts();
   BankShape shape{.d_model = o.d_model, .d_expert = o.d_expert, .num_experts = o.num_experts, .first_expert = first,
-                  .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed, .d_out = o.d_out, .heads = o.heads};
+                  .num_local_experts = count, .layer = o.layer, .init_std = o.init_std, .init_out_std = o.init_out_std, .seed = o.seed,
+                  .d_out = o.d_out, .heads = o.heads};
   experts_ = register_module("experts", experts ? std::move(experts) : expert_registry().make(o.experts, shape));
   if (o.num_shared_experts > 0) {
     shape.d_expert = o.num_shared_experts * o.d_expert;

@@ -46,7 +46,8 @@ class LocalizedBalance final : public LossTerm {
     const auto zeros = torch::zeros({samples, s.num_experts}, weight.options().requires_grad(false));
     auto q = zeros.index_add(0, sample, weight);
     if (o_.per_token) q = q / length.to(q.scalar_type()).unsqueeze(1);
-    const auto tokens_of_type = torch::zeros({samples}, torch::kInt64).index_add(0, sample, at::isin(s.tags, torch::tensor(o_.tags, torch::kInt64)).to(torch::kInt64));
+    const auto of_type = at::isin(s.tags, torch::tensor(o_.tags, torch::kInt64)).to(torch::kInt64);
+    const auto tokens_of_type = torch::zeros({samples}, torch::kInt64).index_add(0, sample, of_type);
     const auto type = (2 * tokens_of_type > length).unsqueeze(1);  // that of most of its tokens
     const auto first_half = (torch::arange(s.num_experts, torch::kInt64) < s.num_experts / 2).unsqueeze(0);
     const auto z = q * at::where(type == first_half, at::full_like(zeros, 1 + o_.delta), at::full_like(zeros, 1 - o_.delta));
@@ -72,7 +73,7 @@ class LocalizedBalance final : public LossTerm {
 }  // namespace
 
 LossEntry loss_localized_balance() {
-  return plug_in<LocalizedBalance, LossEntry>("localized_balance", "arXiv:2312.09979", "even load inside two halves of the experts, uneven between them by the sample's tag");
+  return plug_in<LocalizedBalance, LossEntry>("localized_balance", "arXiv:2312.09979", "even load inside halves of the experts, uneven between them by tag");
 }
 
 }  // namespace switchyard

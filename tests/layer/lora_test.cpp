@@ -15,7 +15,9 @@ using testing::normal;
 
 constexpr int64_t kIn = 6, kOut = 5, kExperts = 4;
 
-BlockSpec dense(const char* combine) { return {"chain", {{"select", "all"}, {"weigh", "raw"}, {"combine", combine}, {"score", {{"kind", "linear"}, {"init_scale", 4}}}}}; }
+BlockSpec dense(const char* combine) {
+  return {"chain", {{"select", "all"}, {"weigh", "raw"}, {"combine", combine}, {"score", {{"kind", "linear"}, {"init_scale", 4}}}}};
+}
 
 MoELayer layer_of(const BlockSpec& experts, const BlockSpec& gate, int64_t num_experts = kExperts, int64_t heads = 1) {
   MoEOptions o{.d_model = kIn, .d_expert = 1, .num_experts = num_experts, .gate = gate, .experts = experts};
@@ -100,7 +102,8 @@ TEST(Lora, AnEvenGateIsOneLoraOfTheMeanProduct) {
 }
 
 TEST(Lora, AveragedFactorsAreAnotherFunctionThanAveragedProducts) {
-  const BlockSpec per_sequence{"chain", {{"pool", "sequence"}, {"select", "all"}, {"weigh", "raw"}, {"combine", "parameters"}, {"score", {{"kind", "linear"}, {"init_scale", 4}}}}};
+  BlockSpec per_sequence = dense("parameters");
+  per_sequence.options.table()->emplace_back("pool", "sequence");
   auto factors = layer_of({"lora", {{"rank", 2}, {"merge", "factors"}}}, per_sequence), product = layer_of({"lora", {{"rank", 2}}}, per_sequence);
   const auto x = normal({6, kIn}, 1);
   auto in = tokens();
@@ -120,7 +123,8 @@ TEST(Lora, AveragedFactorsAreAnotherFunctionThanAveragedProducts) {
 
 TEST(Lora, DropoutOfATokenIsTheSameForAllExpertsAndBothWaysToAverage) {
   const BlockSpec experts{"lora", {{"rank", 2}, {"dropout", 0.4}}};
-  auto outputs = layer_of(experts, dense("outputs")), merged = layer_of(experts, dense("parameters")), without = layer_of({"lora", {{"rank", 2}}}, dense("outputs"));
+  auto outputs = layer_of(experts, dense("outputs")), merged = layer_of(experts, dense("parameters"));
+  auto without = layer_of({"lora", {{"rank", 2}}}, dense("outputs"));
   const auto x = normal({9, kIn}, 1);
   EXPECT_TRUE(all_close(outputs.forward(x, tokens(true)), merged.forward(x, tokens(true)), 1e-5));
   EXPECT_FALSE(all_close(outputs.forward(x, tokens(true)), without.forward(x, tokens()), 1e-2));

@@ -286,7 +286,8 @@ TEST(Mixtures, CachedTokensEqualTheWholeSequence) {
   ForwardOptions options;
   options.cache = &cache;
   std::vector<torch::Tensor> parts;
-  for (const auto& [first, last] : {std::pair{0, 5}, {5, 6}, {6, 8}}) parts.push_back(model.forward({batch.input_ids.slice(1, first, last).contiguous(), {}, {}}, options).hidden);
+  for (const auto& [first, last] : {std::pair{0, 5}, {5, 6}, {6, 8}})
+    parts.push_back(model.forward({batch.input_ids.slice(1, first, last).contiguous(), {}, {}}, options).hidden);
   EXPECT_TRUE(testing::close_to(at::cat(parts, 1), whole, 1e-5, 1e-5));
 }
 
