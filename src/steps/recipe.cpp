@@ -112,9 +112,18 @@ int64_t expected_vocab_size(const TokenizerOptions& options) {
   return options.vocab_size;
 }
 
+// [model.moe], or gate and losses of the first mixture at a site.
+static MoESpec routed_part(const ModelSpec& model) {
+  if (model.moe) return *model.moe;
+  if (model.mixtures.empty()) fail(ErrorKind::config, "it has neither [model.moe] nor [[model.mixtures]]");
+  MoESpec out;
+  out.gate = model.mixtures[0].gate;
+  out.losses = model.mixtures[0].losses;
+  return out;
+}
+
 MoESpec bench_moe(const Recipe& recipe) {
-  if (!recipe.model.moe) fail(ErrorKind::config, "it has no [model.moe]");
-  ConfigNode root = ConfigNode::Table{{"model", ConfigNode::Table{{"moe", write_any(*recipe.model.moe)}}}};
+  ConfigNode root = ConfigNode::Table{{"model", ConfigNode::Table{{"moe", write_any(routed_part(recipe.model))}}}};
   for (const std::string& assignment : recipe.bench.set) {
     const bool taken = std::any_of(std::begin(kOnTheBench), std::end(kOnTheBench), [&](const char* key) { return is_at_or_below(key, assignment); });
     if (!taken) fail(ErrorKind::config, "bench.set: \"{}\"; expected KEY=VALUE with a KEY at or below {}", assignment, fmt::join(kOnTheBench, ", "));

@@ -112,7 +112,8 @@ void check_recipe(const Recipe& recipe);
 // Size of the vocabulary that the tokenizer will have; opens a tokenizer file, trains nothing.
 [[nodiscard]] int64_t expected_vocab_size(const TokenizerOptions& options);
 
-// Its MoE layers as they are on the routing bench: [model.moe] with what [bench] sets. Throws Error{config}.
+// Its MoE layers as they are on the routing bench: [model.moe], or gate and losses of the first mixture at a site, with what
+// [bench] sets. Throws Error{config}.
 [[nodiscard]] MoESpec bench_moe(const Recipe& recipe);
 
 // The model with its vocabulary size, resolved.

@@ -136,7 +136,7 @@ void check_recipe_at(const Recipe& recipe, const ConfigNode& root) {
   check.at_least("sample.tag", recipe.sample.tag, -1);
   if (recipe.bench.tags < 1 || kBenchClusters % recipe.bench.tags != 0)
     check.refuse("bench.tags", std::to_string(recipe.bench.tags), fmt::format("a divisor of {}", kBenchClusters));
-  if (recipe.model.moe) (void)bench_moe(recipe);
+  if (recipe.model.moe || !recipe.model.mixtures.empty()) (void)bench_moe(recipe);
   const ModelSpec model = resolved_model(recipe);
   if (const int64_t tokens = expected_vocab_size(recipe.tokenizer) + recipe.model.extra_tokens(); model.vocab_size < tokens)
     check.refuse("model.vocab_size", std::to_string(model.vocab_size), fmt::format("0 or at least the tokenizer's {}", tokens));
