@@ -96,14 +96,17 @@ TEST(Recipe, TheBenchHasSizesOfItsOwn) {
 
 TEST(Recipe, ListsOfLayersAreSetPrintedAndReadBack) {
   const testing::TempDir dir;
-  write_file_atomic(dir / "counts.txt", "32 9\n");
-  const std::string hash = R"(model.pattern=["attention+dense", "moe", {kind="moe", moe={gate={kind="hash", table="balanced", file="counts.txt"}}}])";
-  const Recipe recipe = load_text(dir, kRecipe, {hash, "model.pattern.1.d_expert=24", "model.num_layers=3"});
+  write_file_atomic(dir / "counts.txt", "3\n2\n1\n");
+  std::string text = kRecipe;
+  text.replace(text.find("d_ff = 64"), 9, R"(d_ff = 64
+num_layers = 3
+pattern = ["attention+dense", "moe", { kind = "moe", moe = { gate = { kind = "hash", table = "balanced", file = "counts.txt" } } }])");
+  const Recipe recipe = load_text(dir, text, {"model.pattern.1.d_expert=24"});
   EXPECT_EQ(recipe.model.pattern[1].kind, "moe");
   EXPECT_EQ(recipe.model.pattern[1].d_expert, 24);
   const auto* gate = recipe.model.pattern[2].moe.find("gate");
   ASSERT_TRUE(gate);
-  EXPECT_EQ(*gate->find("file")->string(), (std::filesystem::current_path() / "counts.txt").string()) << "as every path of a recipe";
+  EXPECT_EQ(*gate->find("file")->string(), (dir / "counts.txt").string()) << "as every path of a recipe";
   const std::string full = show_recipe(load_text(dir, kRecipe, {R"(model.pattern=["attention", {kind="moe", d_expert=24}, "dense"])"}));
   EXPECT_NE(full.find("pattern = ["), std::string::npos) << full;
   EXPECT_EQ(show_recipe(load_text(dir, full)), full);
