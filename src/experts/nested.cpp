@@ -107,6 +107,8 @@ void NestedBank::sort_neurons(const torch::Tensor& inputs) {
   out_.copy_(out_.index_select(1, order));
 }
 
-ExpertEntry expert_nested() { return plug_in<NestedBank, ExpertEntry>("nested", "arXiv:2406.10260", "widths of one network: each expert is a part of the next"); }
+ExpertEntry expert_nested() {
+  return plug_in<NestedBank, ExpertEntry>("nested", "arXiv:2406.10260", "widths of one network: each expert is a part of the next");
+}
 
 }  // namespace switchyard

@@ -114,7 +114,8 @@ torch::Tensor RouterTuning::routes(std::span<const RoutingStats> stats, torch::T
   if (!losses) return all;
   const auto& loss = stats[0].token_loss;
   const auto counts = loss.isfinite();
-  const auto sums = torch::zeros({all.size(0), 2}).index_add(0, number, at::stack({at::where(counts, loss, torch::zeros({})), counts.to(torch::kFloat32)}, 1));
+  const auto of_token = at::stack({at::where(counts, loss, torch::zeros({})), counts.to(torch::kFloat32)}, 1);  // [T, 2]
+  const auto sums = torch::zeros({all.size(0), 2}).index_add(0, number, of_token);
   scored = sums.select(1, 1) > 0;
   *losses = (sums.select(1, 0) / sums.select(1, 1)).index({scored});
   return all.index({scored});
