@@ -1,7 +1,8 @@
 // Rows of groups side by side, and back.
 #include "core/group_rows.h"
 
-#include "support/numeric.h"
+#include <gtest/gtest.h>
+#include <torch/types.h>
 
 #include <ATen/ATen.h>
 
