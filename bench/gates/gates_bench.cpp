@@ -210,17 +210,17 @@ double percent(double part, const Samples& whole) { return 100 * part / whole.me
 
 std::string number(double x, int digits) { return std::isnan(x) ? "-" : fmt::format("{:.{}f}", x, digits); }
 
-void print_costs(const std::vector<Cost>& costs) {
-  fmt::print("\nT = {}, d_model = d_expert = {}, E = {}: ms of routing, share of the layer in %\n", kTokens, kWidth, kExperts);
-  fmt::print("{:<28}{:>9}{:>9}{:>9}{:>9}{:>7}{:>9}{:>9}{:>9}{:>10}{:>9}\n", "recipe", "route", "plan", "stats", "skewed", "+-%", "layer", "train", "in use",
-             "fwd+bwd", "worst");
-  for (const Cost& c : costs) {
-    const double shares[] = {percent(c.routing(), c.layer), percent(c.use.median(), c.layer_use), percent(c.backward.median(), c.layer_backward)};
-    const double worst = std::isnan(shares[0]) ? NAN : *std::max_element(shares, shares + 3);
-    fmt::print("{:<28}{:>9.2f}{:>9.2f}{:>9.2f}{:>9.2f}{:>7.1f}{:>9}{:>9}{:>9}{:>10}{:>9}\n", c.id, c.route.median(), c.plan.median(), c.statistics.median(),
-               c.skewed.median(), 100 * c.route.spread(), number(c.layer.median(), 0), number(shares[0], 1), number(shares[1], 1), number(shares[2], 1),
-               number(worst, 1));
-  }
+void print_head() {
+  fmt::print("{}\nT = {}, d_model = d_expert = {}, E = {}: ms of routing, share of the layer in %\n", machine_line(), kTokens, kWidth, kExperts);
+  fmt::print("{:<28}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>7}{:>8}{:>8}{:>8}{:>9}\n", "recipe", "route", "plan", "stats", "skewed", "in use", "fwd+bwd", "+-%", "layer",
+             "train", "in use", "fwd+bwd");
+}
+
+void print_cost(const Cost& c) {
+  fmt::print("{:<28}{:>8.2f}{:>8.2f}{:>8.2f}{:>8.2f}{:>8.2f}{:>8.2f}{:>7.1f}{:>8}{:>8}{:>8}{:>9}\n", c.id, c.route.median(), c.plan.median(), c.statistics.median(),
+             c.skewed.median(), c.use.median(), c.backward.median(), 100 * c.route.spread(), number(c.layer.median(), 0), number(percent(c.routing(), c.layer), 1),
+             number(percent(c.use.median(), c.layer_use), 1), number(percent(c.backward.median(), c.layer_backward), 1));
+  std::fflush(stdout);  // a gate takes seconds
 }
 
 void print_growth(const std::vector<Growth>& growth) {
@@ -267,11 +267,13 @@ int run(const Options& options) {
   std::vector<Cost> costs;
   std::vector<Growth> growth;
   std::vector<LeftOut> left_out;
+  if (!options.json) print_head();
   for (const auto& recipe : recipes(options.only)) {
     try {
       const auto c = gate_case(recipe);
       c.layer->train();
       costs.push_back(cost_of(c, options));
+      if (!options.json) print_cost(costs.back());
       growth.push_back(growth_of(c, sizes, options));
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::internal) throw Error(ErrorKind::internal, fmt::format("{}: {}", recipe.stem().string(), error.what()));
@@ -282,8 +284,6 @@ int run(const Options& options) {
     fmt::print("{}\n", as_json(costs, growth, left_out).dump(2));
     return 0;
   }
-  fmt::print("{}\n", machine_line());
-  print_costs(costs);
   print_growth(growth);
   for (const auto& [id, reason] : left_out) fmt::print("left out: {}: {}\n", id, reason);
   return 0;
