@@ -7,16 +7,37 @@ cd "$(dirname "$0")/.."
 program=${1:-build/switchyard}
 runs=${2:-runs/boards}
 budget=flops=6e11
+adapting=flops=1.5e11
 mkdir -p "$runs"
 
-trained() {  # OBJECTIVE TITLE ABOUT: one core each, so that two boards run side by side
-  "$program" compare "recipes/boards/dense-$1.toml" recipes/gates/*.toml --objective "$1" --budget "$budget" --seeds 3 --threads 1 --quiet \
-    --set train.log_every=20 --set train.checkpoint_every=0 --out "$runs/$1" --title "$2" --about "$3"
+# Mixtures of small experts adapt a frozen model and have boards of their own.
+adapters=(recipes/gates/{loramoe,mole,mov,omni-smola}-gate.toml)
+gates=()
+for recipe in recipes/gates/*.toml; do [[ " ${adapters[*]} " == *" $recipe "* ]] || gates+=("$recipe"); done
+
+board() {  # NAME TITLE ABOUT ARGUMENTS...: trained on one core, so that two boards run side by side
+  "$program" compare "${@:4}" --seeds 3 --threads 1 --quiet --set train.log_every=20 --set train.checkpoint_every=0 \
+    --out "$runs/$1" --title "$2" --about "$3"
 }
-trained next "Gates that predict the next byte" \
-  "The recipes of recipes/gates that a causal model can have, and a dense model, on the embedded corpus: equal FLOPs (forward and backward, $budget), three seeds, one learning rate." &
-trained masked "Gates that look at all of a text" \
-  "The recipes whose gate looks along the text fill in masked bytes of the same corpus: equal FLOPs ($budget), three seeds, one learning rate."
+
+next() {
+  board next "Gates that predict the next byte" \
+    "The recipes of recipes/gates that a causal model can have, and a dense model, on the embedded corpus: equal FLOPs (forward and backward, $budget), three seeds, one learning rate." \
+    recipes/boards/dense-next.toml "${gates[@]}" --objective next --budget "$budget"
+  board adapted-next "Small experts beside a frozen model that predicts the next byte" \
+    "Mixtures of small experts at the linears of the first dense model of the board above, which stays frozen ($adapting); beside them that model trained on for as many FLOPs." \
+    recipes/boards/dense-next.toml "${adapters[@]}" --objective next --budget "$adapting" --init "$runs/next/dense-next-1"
+}
+masked() {
+  board masked "Gates that look at all of a text" \
+    "The recipes whose gate looks along the text fill in masked bytes of the same corpus: equal FLOPs ($budget), three seeds, one learning rate." \
+    recipes/boards/dense-masked.toml "${gates[@]}" --objective masked --budget "$budget"
+  board adapted-masked "Small experts beside a frozen model that fills in masked bytes" \
+    "As above, for mixtures that look along the text. MoLE weighs LoRAs that nobody has trained here: recipes/gates/mole-gate.toml has its three stages." \
+    recipes/boards/dense-masked.toml "${adapters[@]}" --objective masked --budget "$adapting" --init "$runs/masked/dense-masked-1"
+}
+next &
+masked
 wait $!
 
 "$program" compare --task rules "$runs"/next/mixtral-gate-? --rules tools/boards/inference.toml --out "$runs/inference" \
@@ -27,6 +48,6 @@ wait $!
   --about "One layer of linear experts learns clustered linear regression: 300 steps of 512 tokens, three seeds; docs/gates-bench.md says what it tells and what it cannot."
 
 place=0
-for board in next masked inference domains clusters; do
-  cp "$runs/$board/compare.json" "docs/boards/$((++place))-$board.json"
+for name in next masked adapted-next adapted-masked inference domains clusters; do
+  cp "$runs/$name/compare.json" "docs/boards/$((++place))-$name.json"
 done

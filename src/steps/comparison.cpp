@@ -76,6 +76,7 @@ TrainStatus train_one(const Recipe& recipe, const RunFolder& run, const Comparis
   const int64_t half = recipe.train.steps / 2;
   HalfWay watch(observer, half);
   TrainRun how{.folder = run.path, .resume = true, .command = options.command, .stop = options.stop};
+  if (!options.init.empty() && !run.has_checkpoint()) how.from = load_checkpoint(options.init);
   const bool look = recipe.model.moe && half > 0 && !fs::exists(half_file(run));
   const auto asked = [&] { return options.stop && options.stop(); };
   if (look) how.stop = [&] { return watch.reached() || asked(); };

@@ -20,6 +20,7 @@ struct ComparisonOptions {
   std::filesystem::path out;
   std::string budget;  // as parse_budget reads it
   int64_t seeds = 3;   // 1 .. seeds, instead of the recipe's own
+  std::filesystem::path init = {};  // a model that every run starts from; empty: from scratch
   std::string command = {};         // for run.json
   std::function<bool()> stop = {};  // asked between steps
 };

@@ -62,6 +62,16 @@ ConfigNode read_tree(const fs::path& path) {
   return root;
 }
 
+// [model.moe], or gate and losses of the first mixture at a site.
+MoESpec routed_part(const ModelSpec& model) {
+  if (model.moe) return *model.moe;
+  if (model.mixtures.empty()) fail(ErrorKind::config, "it has neither [model.moe] nor [[model.mixtures]]");
+  MoESpec out;
+  out.gate = model.mixtures[0].gate;
+  out.losses = model.mixtures[0].losses;
+  return out;
+}
+
 Recipe named(Recipe recipe, const fs::path& path) {
   if (recipe.name.empty()) recipe.name = path.stem().string();
   return recipe;
@@ -110,16 +120,6 @@ int64_t expected_vocab_size(const TokenizerOptions& options) {
   if (options.kind == "byte") return make_byte_tokenizer()->vocab_size();
   if (options.kind == "file") return load_tokenizer(options.path)->vocab_size();
   return options.vocab_size;
-}
-
-// [model.moe], or gate and losses of the first mixture at a site.
-static MoESpec routed_part(const ModelSpec& model) {
-  if (model.moe) return *model.moe;
-  if (model.mixtures.empty()) fail(ErrorKind::config, "it has neither [model.moe] nor [[model.mixtures]]");
-  MoESpec out;
-  out.gate = model.mixtures[0].gate;
-  out.losses = model.mixtures[0].losses;
-  return out;
 }
 
 MoESpec bench_moe(const Recipe& recipe) {

@@ -118,6 +118,16 @@ TEST_F(CompareVerb, RefusesWhatItCannotCompare) {
   EXPECT_EQ(call("compare --task rules plain.toml").code, 2) << "no --rules";
 }
 
+// A run that starts from a model begins where that model ended.
+TEST_F(CompareVerb, RunsStartFromAModel) {
+  ASSERT_EQ(call("compare plain.toml --seeds 1 --budget steps=60 --out base --quiet").code, 0);
+  ASSERT_EQ(call("compare plain.toml --seeds 2 --budget steps=1 --init base/plain-1 --out out --quiet --set train.optimizer.lr=1e-9").code, 0);
+  const double base = json::parse(content_of(dir_ / "base/plain-1/run.json")).at("final").at("loss").get<double>();
+  for (const double loss : result().at("recipes")[0].at("loss").at("values")) EXPECT_NEAR(loss, base, 1e-3);
+  ASSERT_EQ(call("compare plain.toml --seeds 1 --budget steps=1 --out scratch --quiet").code, 0);
+  EXPECT_GT(json::parse(content_of(dir_ / "scratch/plain-1/run.json")).at("final").at("loss").get<double>(), base + 0.5);
+}
+
 // Losses of the next token and of masked ones are not put side by side.
 TEST_F(CompareVerb, ComparesOneObjectiveAtATime) {
   std::string masked = kDense;

@@ -2,6 +2,7 @@
 #include "base/files.h"
 #include "cli/command_line.h"
 #include "cli/compare_rules.h"
+#include "cli/find_model.h"
 #include "cli/exit_code.h"
 #include "cli/output.h"
 #include "cli/train_progress.h"
@@ -26,7 +27,7 @@ namespace {
 
 struct CompareArguments {
   std::vector<std::string> recipes, set;
-  std::string task = "text", budget, out, objective, rules, title, about;
+  std::string task = "text", budget, out, objective, init, rules, title, about;
   int64_t seeds = 3, steps = 300;
   int threads = 0;
   bool json = false, quiet = false;
@@ -80,8 +81,9 @@ std::vector<Recipe> compared_recipes(const CompareArguments& args) {
   std::vector<std::string> set = args.set;
   if (args.threads > 0) set.push_back("train.threads=" + std::to_string(args.threads));
   std::vector<Recipe> recipes;
+  const std::filesystem::path init = args.init.empty() ? "" : find_model(args.init);
   for (const auto& word : args.recipes) {
-    recipes.push_back(training_recipe(word, "", set));
+    recipes.push_back(training_recipe(word, init, set));
     if (!args.objective.empty() && recipes.back().model.causal != (args.objective == "next")) recipes.pop_back();
   }
   if (recipes.empty()) fail(ErrorKind::usage, "none of the {} recipes has the objective '{}'", args.recipes.size(), args.objective);
@@ -117,8 +119,8 @@ void compare_on_text(CompareArguments args) {
   check_one_objective(recipes);
   const InterruptScope interrupts;
   CompareProgress progress(args.quiet);
-  const auto result = run_comparison(recipes, {.out = args.out, .budget = args.budget, .seeds = args.seeds, .command = command_line(),
-                                                              .stop = interrupt_requested}, progress);
+  const auto result = run_comparison(recipes, {.out = args.out, .budget = args.budget, .seeds = args.seeds, .init = args.init.empty() ? "" : find_model(args.init),
+                                                  .command = command_line(), .stop = interrupt_requested}, progress);
   progress.close();
   if (result.status == TrainStatus::interrupted) {
     note("interrupted; what was trained is saved in {}; the same command goes on", args.out);
@@ -158,6 +160,7 @@ VerbEntry verb_compare() {
             verb.add_option("--objective", args->objective, "of the recipes given, only those that predict the next token, or masked ones")
                 ->type_name("next|masked")
                 ->check(CLI::IsMember({"next", "masked"}).description(""));
+            verb.add_option("--init", args->init, "text: every run starts from the weights and the tokenizer of this model")->type_name("MODEL-DIR");
             verb.add_option("--rules", args->rules, "rules: a TOML file of [[rule]] tables; recipes/boards/inference.toml is one")->type_name("FILE");
             verb.add_option("--title", args->title, "of the page")->type_name("TEXT");
             verb.add_option("--about", args->about, "a sentence under it")->type_name("TEXT");
