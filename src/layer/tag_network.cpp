@@ -14,17 +14,31 @@ struct TagPlan {
   bool merges = false;         // the gate averages parameters
 };
 
+// Two tokens that have nothing in common.
+GateInput two_tokens(int64_t d_model) {
+  GateInput in;
+  in.hidden = at::cat({torch::zeros({1, d_model}), torch::arange(d_model).to(torch::kFloat32).unsqueeze(0)});
+  in.sequence_ids = in.token_ids = torch::arange(2, torch::kInt64);
+  return in;
+}
+
+bool asks_for_tags(MoELayer& layer) {
+  try {
+    (void)layer.gate().route(two_tokens(layer.options().d_model));
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::usage;
+  }
+  return false;
+}
+
 TagPlan plan_of_tag(MoELayer& layer, int64_t tag) {
   const auto& o = layer.options();
   const auto refuse = [&](const char* why) {
     fail(ErrorKind::unsupported, "gate '{}' in layers.{}.ffn: tag {} has no experts of its own, {}", o.gate.kind, o.layer, tag, why);
   };
   if (o.communicator && o.communicator->size() > 1) refuse("experts live on several ranks");
-  // Two tokens that have nothing in common but the tag.
-  GateInput in;
-  in.hidden = at::cat({torch::zeros({1, o.d_model}), torch::arange(o.d_model).to(torch::kFloat32).unsqueeze(0)});
+  auto in = two_tokens(o.d_model);
   in.tags = torch::full({2}, tag, torch::kInt64);
-  in.sequence_ids = in.token_ids = torch::arange(2, torch::kInt64);
   const auto routing = layer.gate().route(in);
   torch::Tensor ids, weights;  // [2, k]
   if (const auto* choice = std::get_if<TokenChoice>(&routing.choice)) {
@@ -83,6 +97,14 @@ std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag) {
   return small_layer(layer, 1, "fixed", [&](const torch::Tensor& p) {
     return at::matmul(plan.weights.unsqueeze(0), p.index_select(0, plan.ids).flatten(1)).view_as(p.slice(0, 0, 1));
   });
+}
+
+std::shared_ptr<MoELayer> network_of_tag(MoELayer& layer, int64_t tag) {
+  const c10::NoGradGuard no_grad;
+  const bool merges = plan_of_tag(layer, tag).merges;
+  if (!asks_for_tags(layer))
+    fail(ErrorKind::unsupported, "gate '{}' in layers.{}.ffn does not go by tags: no experts belong to tag {}", layer.options().gate.kind, layer.options().layer, tag);
+  return merges ? merged_expert_of_tag(layer, tag) : experts_of_tag(layer, tag);
 }
 
 std::shared_ptr<MoELayer> with_experts(MoELayer& layer, const std::vector<int64_t>& experts) {

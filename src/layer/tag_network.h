@@ -18,6 +18,10 @@ namespace switchyard {
 // and for layers with combine = "parameters"; another function for anything else.
 [[nodiscard]] std::shared_ptr<MoELayer> merged_expert_of_tag(MoELayer& layer, int64_t tag);
 
+// The one or the other, as the layer combines its experts. Throws Error{unsupported} also for a gate that asks for no tags:
+// one that draws or knows a single plan has none for this tag.
+[[nodiscard]] std::shared_ptr<MoELayer> network_of_tag(MoELayer& layer, int64_t tag);
+
 // For gates that choose per token: `layer` with the named experts alone, behind the gate `subset`. Tokens that choose only
 // these get the same output, others lose what is missing. `experts_used` tells which ones a task is worth keeping for.
 [[nodiscard]] std::shared_ptr<MoELayer> with_experts(MoELayer& layer, const std::vector<int64_t>& experts);
