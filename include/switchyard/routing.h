@@ -47,12 +47,14 @@ struct ExpertChoice {
 };
 
 // Soft slots: every slot is a weighted mean of the tokens of its group, every token a weighted mean of what the experts make of
-// the slots of its group. A group has S = E * slots/expert slots of its own, expert by expert.
+// the slots of its group. A mean may hold more than the tokens of the call (patterns from a memory): what those add is `extra`.
+// A group has S = E * slots/expert slots of its own, expert by expert.
 struct SoftSlots {
-  torch::Tensor dispatch;        // [T, S] float32; columns sum to 1 over the tokens of each group
+  torch::Tensor dispatch;        // [T, S] float32; columns sum to 1 over the tokens of each group, or to what `extra` leaves
   torch::Tensor combine;         // [T, S] float32; rows sum to 1
   torch::Tensor group_of = {};   // [T] int64; -1 = padding, which is in no slot. Undefined: all tokens are one group
   int64_t groups = 1;
+  torch::Tensor extra = {};      // [groups, S, d]: added to the slots; undefined = tokens alone
 };
 
 // Expert mix: the parameters of the experts are averaged, once per group of tokens.

@@ -186,7 +186,8 @@ torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& 
   const GroupRows rows(slots.group_of.defined() ? slots.group_of : torch::zeros({tokens.size(0)}, torch::kInt64), slots.groups);
   const auto per_expert = num_slots / experts;
   // Means of each group [G, S, d]; the bank wants the slots of an expert together.
-  const auto means = at::bmm(rows.pack(slots.dispatch, 0).transpose(1, 2), rows.pack(tokens, 0));
+  auto means = at::bmm(rows.pack(slots.dispatch, 0).transpose(1, 2), rows.pack(tokens, 0));
+  if (slots.extra.defined()) means = means + slots.extra.to(means.scalar_type());
   const auto sorted = means.view({slots.groups, experts, per_expert, width}).transpose(0, 1).reshape({-1, width});
   const auto offsets = torch::arange(experts + 1, torch::kInt64) * (slots.groups * per_expert);
   const auto out = experts_->forward(sorted, offsets, context_of(input, torch::arange(sorted.size(0), torch::kInt64)));

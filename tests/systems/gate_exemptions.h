@@ -31,6 +31,7 @@ inline constexpr Exemption kExemptions[] = {
     {"AllChosen", "dselect-k", "how many experts work is learned, and weights come from codes instead of a softmax"},
     {"AllChosen", "dynmoe", "how many experts work is learned, and they weigh alike"},
     {"AllChosen", "soft-moe", "nothing is chosen: every expert works on means of tokens"},
+    {"AllChosen", "homoe", "nothing is chosen: every expert works on means of tokens"},
     {"AllChosen", "hash-layer", "a table of one expert per key, without scores"},
     {"AllChosen", "thor", "one drawn expert, without scores"},
     {"AllChosen", "m2m-100", "the tag names the expert, without scores"},
@@ -43,6 +44,9 @@ inline constexpr Exemption kExemptions[] = {
     {"InputGradients", "lory", "the first segment is routed by its own mean, cut off from the gradient"},
 
     {"NotANumber", "soft-moe", "all sequences share one matrix product, and 0 times NaN is NaN (docs/limits.md)"},
+    {"NotANumber", "homoe", "all sequences share one matrix product, and 0 times NaN is NaN (docs/limits.md)"},
+    {"NotANumberAlone", "homoe", "a slot is a mean over tokens, and the mean of NaN is NaN"},
+    {"BrokenRouter", "homoe", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
     {"NotANumberAlone", "soft-moe", "a slot is a mean over tokens, and the mean of NaN is NaN"},
     {"BrokenRouter", "soft-moe", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
 };
