@@ -37,6 +37,8 @@ class Gate : public torch::nn::Module {
   [[nodiscard]] virtual double experts_per_token() const = 0;
   // True when the routing of a token depends on later tokens (selection along the token axis).
   [[nodiscard]] virtual bool looks_ahead() const { return false; }
+  // Name of a term without which the gate can go astray, so that a recipe has to train it (loss gate_term); "" = none.
+  [[nodiscard]] virtual std::string needs_term() const { return ""; }
   // Parameters of the router, for the parameter table.
   [[nodiscard]] int64_t num_parameters() const;
 };

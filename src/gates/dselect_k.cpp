@@ -68,6 +68,8 @@ class DSelectK final : public Gate {
     return out;
   }
   double experts_per_token() const override { return static_cast<double>(o_.k); }
+  // With codes left over, weight can go to numbers that no expert has.
+  std::string needs_term() const override { return (int64_t{1} << bits_) > std::max<int64_t>(2, num_experts_) ? "reach" : ""; }
 
  private:
   [[nodiscard]] torch::Tensor smooth_step(const torch::Tensor& t) const {

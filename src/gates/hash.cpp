@@ -133,7 +133,8 @@ class Hash final : public Gate {
     if (valid.defined()) wrong = wrong & valid;
     if (wrong.any().item<bool>()) {
       const auto first = key.index({wrong})[0].item<int64_t>();
-      fail(ErrorKind::config, "gate 'hash' in layers.{}.ffn: the table of {} keys has no expert for key {}{}", layer_, last, first,
+      fail(first < last ? ErrorKind::checkpoint : ErrorKind::config, "gate 'hash' in layers.{}.ffn: the table of {} keys has no expert for key {}{}",
+           layer_, last, first,
            first < last ? " (the file '" + o_.file + "' is not there, and no checkpoint filled the table)" : "");
     }
     return ids.clamp_min(0);

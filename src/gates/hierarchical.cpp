@@ -23,14 +23,16 @@ namespace {
 class Hierarchical final : public Gate {
  public:
   struct Options {
-    int64_t groups = 2, k_groups = 1, k = 1;
+    int64_t groups = 2, k_groups = 2, k = 1;
     double init_std = 0, noise_floor = 1e-2;
+    bool allow_constant_weight = false;
     template <class V> void fields(V&& v) {
       v("groups", groups, "equal groups of consecutive experts");
       v("k_groups", k_groups, "groups per token");
       v("k", k, "experts per chosen group");
       v("init_std", init_std, "deviation of the initial routers; the source starts at 0");
       v("noise_floor", noise_floor, "smallest deviation of the noise");
+      v("allow_constant_weight", allow_constant_weight, "accept one expert in all with the constant weight 1: the task loss cannot train the routers");
     }
   };
 
@@ -41,6 +43,10 @@ class Hierarchical final : public Gate {
     if (o.groups < 1 || s.num_experts % o.groups != 0) refuse("groups", o.groups, "a divisor of num_experts = " + std::to_string(s.num_experts));
     if (o.k_groups < 1 || o.k_groups > o.groups) refuse("k_groups", o.k_groups, "1 to groups = " + std::to_string(o.groups));
     if (o.k < 1 || o.k > size_) refuse("k", o.k, "1 to the " + std::to_string(size_) + " experts of a group");
+    if (o.k_groups == 1 && o.k == 1 && !o.allow_constant_weight)
+      fail(ErrorKind::config,
+           "gate hierarchical: one expert of one group in layers.{}.ffn always has weight 1, so that the task loss cannot train the routers; "
+           "use k_groups or k above 1, or set allow_constant_weight = true", s.layer);
     if (!(o.noise_floor > 0)) fail(ErrorKind::config, "gate hierarchical: noise_floor = {}, expected more than 0", o.noise_floor);
     const auto stream = RandomStream(s.seed).at("router", static_cast<uint64_t>(s.layer));
     const auto router = [&](const char* name, torch::IntArrayRef sizes, double std) {

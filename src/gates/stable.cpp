@@ -49,7 +49,7 @@ class Stable final : public Gate {
   }
 
   Routing route(const GateInput& in) override {
-    if (!in.token_ids.defined()) fail(ErrorKind::usage, "gate stable: the call gives no token ids");
+    if (!in.token_ids.defined()) fail(ErrorKind::usage, "gate stable: the call gives no token_ids");
     const auto x = in.hidden.scalar_type() == torch::kFloat64 ? in.hidden : in.hidden.to(torch::kFloat32);
     const auto z = ops::linear(x, centroids_, /*exact=*/true);  // [T, E]
     const bool frozen = is_frozen();

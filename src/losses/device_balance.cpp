@@ -5,6 +5,7 @@
 // is 1 whatever happens. Source: DeepSeekMoE, arXiv:2401.06066 section 3.3 (weight 0.05 for its largest model).
 // With scope = "sequence" counts and means are those of each sequence, and L the mean over sequences (DeepSeek-V2,
 // arXiv:2405.04434 section 2.2.3). The groups are those of the recipe, not of the ranks that run it: results do not depend on where experts live.
+#include "core/expert_probs.h"
 #include "core/sequence_means.h"
 #include "switchyard/error.h"
 #include "switchyard/loss.h"
@@ -31,7 +32,7 @@ class DeviceBalance final : public LossTerm {
   }
 
   torch::Tensor value(const RoutingStats& s) const override {
-    if (!s.scores.probs.defined()) fail(ErrorKind::config, "loss device_balance: the gate of layer {} has no probabilities", s.layer);
+    (void)probs_of_experts(s, "device_balance");
     if (s.num_experts % devices_ != 0)
       fail(ErrorKind::config, "loss device_balance: devices = {} does not divide num_experts = {} of layer {}", devices_, s.num_experts, s.layer);
     if (s.num_tokens == 0) return s.scores.probs.sum();  // 0, with a graph

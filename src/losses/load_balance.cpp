@@ -4,6 +4,7 @@
 // Source: arXiv:2101.03961 section 2.2 (k = 1); GShard, arXiv:2006.16668 counts first choices; Hugging Face does not
 // divide by k and pools the layers (divide_by_k = false, layer_reduce = "pooled"). With unit = "sequence" shares and means are
 // over sequences, each counted once: for gates that decide per sequence (arXiv:2110.03742).
+#include "core/expert_probs.h"
 #include "core/one_per_sequence.h"
 #include "switchyard/error.h"
 #include "switchyard/loss.h"
@@ -31,7 +32,7 @@ class LoadBalance final : public LossTerm {
   }
 
   torch::Tensor value(const RoutingStats& stats) const override {
-    if (!stats.scores.probs.defined()) fail(ErrorKind::config, "loss load_balance: the gate of layer {} has no probabilities", stats.layer);
+    (void)probs_of_experts(stats, "load_balance");
     const auto s = per_sequence_ ? one_per_sequence(stats, "load_balance") : stats;
     if (s.num_tokens == 0) return s.scores.probs.sum();  // 0, with a graph
     const double choices = first_ || !divide_by_k_ ? 1.0 : static_cast<double>(s.top_k);

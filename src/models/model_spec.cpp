@@ -2,6 +2,7 @@
 
 #include "base/config_tree.h"
 #include "core/registries.h"
+#include "models/gate_rehearsal.h"
 #include "models/layer_pattern.h"
 #include "models/mixtures.h"
 #include "switchyard/dispatcher.h"
@@ -59,7 +60,7 @@ void resolve_heads(ModelSpec& s) {
 
 bool must_be_causal(const ModelSpec& s) { return s.causal && !s.moe->allow_lookahead; }
 
-void check_capacity(const CapacityOptions& c, bool causal) {
+void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) {
   within(c.factor, 0, HUGE_VAL, "moe.capacity.factor");
   within(c.eval_factor, 0, HUGE_VAL, "moe.capacity.eval_factor");
   at_least(c.min_capacity, 0, "moe.capacity.min_capacity");
@@ -68,6 +69,10 @@ void check_capacity(const CapacityOptions& c, bool causal) {
   one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
   priority_registry().check(c.priority, "model.moe.capacity.priority");
   at_least(c.devices, 0, "moe.capacity.devices");
+  if (c.devices > 0 && num_experts % c.devices != 0)
+    fail(ErrorKind::config, "model.moe.capacity.devices = {} does not divide num_experts = {}", c.devices, num_experts);
+  if (c.overflow == "next_choice" && (c.tries < 1 || c.tries > num_experts))
+    fail(ErrorKind::config, "model.moe.capacity.tries = {}, expected 1 to num_experts = {}", c.tries, num_experts);
   within(c.protected_share, 0, 1, "moe.capacity.protected_share");
   if (causal && c.devices > 0 && c.factor > 0)
     fail(ErrorKind::config, "model.moe.capacity.devices = {}: who is dropped would depend on later tokens, and the model is causal; say "
@@ -101,6 +106,7 @@ void check_gate(const ModelSpec& s, int64_t layer) {
          "{}model.moe.gate = '{}': the routing of a token depends on later tokens, and the model is causal: it leaks the future; use a "
          "token-choice gate such as 'top_k', or model.causal = false, or say model.moe.allow_lookahead = true",
          m.gate.options.location(), m.gate.kind);
+  rehearse_gate(s, layer, *gate);
 }
 
 void need_moe_layer(const ModelSpec& s) {
@@ -152,7 +158,7 @@ void check_moe(const ModelSpec& s, int64_t layer) {
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
-  check_capacity(m.capacity, must_be_causal(s));
+  check_capacity(m.capacity, m.num_experts, must_be_causal(s));
   check_losses(m.losses);
   check_join(m);
   check_gate(s, layer);

@@ -43,6 +43,7 @@ batch_size = 4
 seq_len = 32
 eval_every = 0
 checkpoint_every = 0
+eval_tokens = 512
 [sample]
 tokens = 4
 tag = 1

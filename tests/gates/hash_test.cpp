@@ -126,7 +126,7 @@ TEST(HashGate, ReadsATableThatWasMadeOfAnEmbedding) {
   EXPECT_EQ(gate->num_parameters(), 0);
   // The file is gone: the buffer, as a checkpoint fills it, is enough.
   auto later = hash({{"table", "file"}, {"file", "/no/such/file"}, {"vocab_size", 60}}, 5);
-  expect_error(ErrorKind::config, {"key 3", "/no/such/file", "checkpoint"}, [&] { (void)experts(*later, tokens(column({3}))); });
+  expect_error(ErrorKind::checkpoint, {"key 3", "/no/such/file", "checkpoint"}, [&] { (void)experts(*later, tokens(column({3}))); });
   later->named_buffers()["table"].copy_(gate->named_buffers()["table"]);
   EXPECT_TRUE(torch::equal(experts(*later, tokens(torch::arange(60, torch::kInt64))), chosen));
 }

@@ -105,7 +105,7 @@ TEST(StableMoE, TheDistilledRouterLearnsWhatTheGateDoes) {
 }
 
 TEST(StableMoE, SaysWhatItNeeds) {
-  testing::expect_error(ErrorKind::usage, {"stable", "token ids"}, [] { (void)choose(*stable(3), normal({4, 5}, 1)); });
+  testing::expect_error(ErrorKind::usage, {"stable", "token_ids"}, [] { (void)choose(*stable(3), normal({4, 5}, 1)); });
   testing::expect_error(ErrorKind::config, {"vocab_size = 0"}, [] { (void)gate_registry().make(BlockSpec("stable"), GateShape{5, 4, 0, 1}); });
 }
 
