@@ -7,7 +7,7 @@
 
 namespace switchyard {
 
-// Routes, plans, forms every auxiliary loss and updates `gate`, which is not to be used afterwards. Throws Error{config} that
+// Routes, plans, joins, forms every auxiliary loss and updates `gate`, which is not to be used afterwards. Throws Error{config} that
 // names the place of the gate and what was said against it. What only the data can have (a tag, a table that a checkpoint
 // fills) is left to the first call.
 void rehearse_gate(const ModelSpec& spec, int64_t layer, Gate& gate);
