@@ -120,7 +120,7 @@ struct ModelSpec {
   double dropout = 0;        // on the embedding and on every residual branch, training only
   double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(num_branches())
   std::optional<MoESpec> moe;
-  std::vector<LayerSpec> pattern;  // layer i is entry i % size; empty: attention in every layer, experts where `moe` places them
+  std::vector<LayerSpec> pattern = {};  // layer i is entry i % size; empty: attention in every layer, experts where `moe` places them
   std::vector<MixtureSpec> mixtures = {};  // at sites of the blocks, in the order in which they act
 
   template <class V> void fields(V&& v) {
