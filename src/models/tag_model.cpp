@@ -45,8 +45,11 @@ const torch::Tensor& source_of(const std::string& name, const torch::OrderedDict
 std::shared_ptr<LanguageModel> model_of_tag(LanguageModel& model, int64_t tag) {
   const c10::NoGradGuard no_grad;
   if (model.moe_layers().empty()) fail(ErrorKind::unsupported, "the model has no Mixture-of-Experts layer: there is nothing to cut out for tag {}", tag);
-  const Layers layers = layers_of_tag(model, tag);
   ModelSpec spec = model.spec();
+  for (const LayerSpec& layer : spec.pattern)
+    if (layer.moe.is_table() && !layer.moe.table()->empty())
+      fail(ErrorKind::unsupported, "model.pattern gives layers experts of their own ('{}' with keys of moe); a model can be cut down to a tag when all its layers have the same", layer.kind);
+  const Layers layers = layers_of_tag(model, tag);
   spec.moe->num_experts = common_number_of_experts(layers, tag);
   spec.moe->gate = "fixed";
   spec.moe->capacity = {};

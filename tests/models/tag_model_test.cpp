@@ -93,6 +93,19 @@ TEST(TagModel, RefusesModelsThatHaveNoPartForATag) {
     one[2].copy_(100 * uneven.named_parameters()["layers.3.ffn.gate.pool.embedding"][1]);
   }
   expect_error(ErrorKind::unsupported, {"layers.1.ffn gives tag 1 2 experts", "layers.3.ffn 1"}, [&] { (void)model_of_tag(uneven, 1); });
+  ModelSpec listed = by_tag(kTaskGate);
+  listed.moe->every = 1;
+  listed.moe->offset = 0;
+  listed.pattern.resize(2);
+  for (LayerSpec& layer : listed.pattern) layer.kind = "attention+moe";
+  listed.pattern[1].moe = ConfigNode{{"num_experts", 3}};
+  LanguageModel own(listed, 7);
+  expect_error(ErrorKind::unsupported, {"model.pattern", "experts of their own"}, [&] { (void)model_of_tag(own, 1); });
+  ModelSpec copied = by_tag(kTaskGate);
+  copied.moe->num_shared_experts = 0;
+  copied.moe->site = "layer";
+  LanguageModel copies(copied, 7);
+  expect_error(ErrorKind::unsupported, {"layers.1", "none can be taken out"}, [&] { (void)model_of_tag(copies, 1); });
   LanguageModel dense(testing::llama_like_spec(), 7);
   expect_error(ErrorKind::unsupported, {"no Mixture-of-Experts layer"}, [&] { (void)model_of_tag(dense, 0); });
 }

@@ -1,5 +1,5 @@
-// Gates on the routing bench, in the order that the routing notes measured (three seeds each, another random generator); the numbers
-// in the comments are theirs. Training is chaotic in the last bits, which other instruction sets compute otherwise: a bar compares
+// Gates on the routing bench, in the order that another implementation measured (three seeds each, another random generator); the numbers
+// in the comments are its. Training is chaotic in the last bits, which other instruction sets compute otherwise: a bar compares
 // means of three seeds, and single seeds only where the gap is far above their spread. Orders that did not show on nine seeds here
 // are not asserted; docs/gates-bench.md names them. A configuration runs once per seed, however many tests read it.
 // Fixed routes: fixed_gates_test.cpp; the bench itself: routing_bench_test.cpp; training without the bench: gate_headlines_test.cpp.

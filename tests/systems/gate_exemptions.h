@@ -43,8 +43,6 @@ inline constexpr Exemption kExemptions[] = {
     {"TrainingGradients", "rl-r", "the score function is no derivative of the loss value: reward and baseline are cut off from it"},
     {"InputGradients", "lory", "the first segment is routed by its own mean, cut off from the gradient"},
 
-    {"NotANumber", "soft-moe", "all sequences share one matrix product, and 0 times NaN is NaN (docs/limits.md)"},
-    {"NotANumber", "homoe", "all sequences share one matrix product, and 0 times NaN is NaN (docs/limits.md)"},
     {"NotANumberAlone", "homoe", "a slot is a mean over tokens, and the mean of NaN is NaN"},
     {"BrokenRouter", "homoe", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
     {"NotANumberAlone", "soft-moe", "a slot is a mean over tokens, and the mean of NaN is NaN"},

@@ -22,11 +22,25 @@ template <class Change> void change_integers(ConfigNode& node, const Change& cha
     else change_integers(child, change);
 }
 
+// What stands around a gate is another test's matter: a mixture at a site becomes a layer of plain experts behind the same gate
+// and losses, and so do copies of whole layers.
+inline void give_plain_experts(ModelSpec& spec) {
+  if (spec.moe) spec.moe->site = "ffn";
+  if (spec.moe || spec.mixtures.empty()) return;
+  const MixtureSpec& mixture = spec.mixtures.front();
+  spec.moe.emplace();
+  spec.moe->num_experts = mixture.num_experts;
+  spec.moe->gate = mixture.gate;
+  spec.moe->losses = mixture.losses;
+  spec.mixtures.clear();
+}
+
 // The recipe with sizes that tests can afford. Structure, gate, capacity, losses stay; lengths that count tokens shrink with
 // the sequences of the calls below, periods with the number of updates.
 inline ModelSpec small_spec_of(const System& system) {
   std::vector<std::string> sizes = {"tokenizer.kind=byte", "model.d_model=40", "model.d_ff=12", "model.init_std=0.3", "model.num_heads=4"};
   ModelSpec spec = resolved_model(load_recipe(root() / system.recipe, sizes));
+  give_plain_experts(spec);
   if (spec.moe) {
     spec.moe->d_expert = 12;
     change_integers(spec.moe->gate.options, [](const std::string& key, int64_t value) {
