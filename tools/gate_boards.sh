@@ -15,8 +15,8 @@ adapters=(recipes/gates/{loramoe,mole,mov,omni-smola}-gate.toml)
 gates=()
 for recipe in recipes/gates/*.toml; do [[ " ${adapters[*]} " == *" $recipe "* ]] || gates+=("$recipe"); done
 
-board() {  # NAME TITLE ABOUT ARGUMENTS...: trained on one core, so that two boards run side by side
-  "$program" compare "${@:4}" --seeds 3 --threads 1 --quiet --set train.log_every=20 --set train.checkpoint_every=0 \
+board() {  # NAME TITLE ABOUT ARGUMENTS...: trained on one core, so that two boards run side by side; times mean nothing then
+  "$program" compare "${@:4}" --seeds 3 --threads 1 --quiet --without step_ms,step_over_dense --set train.log_every=20 --set train.checkpoint_every=0 \
     --out "$runs/$1" --title "$2" --about "$3"
 }
 

@@ -50,14 +50,25 @@ struct GateCase {
   std::shared_ptr<AuxLosses> losses;
 };
 
+// [model.moe] with 64 experts, or the gate and the losses of the first mixture at a site.
+inline MoESpec routed_part(const std::filesystem::path& recipe) {
+  const ModelSpec model = load_recipe(recipe).model;
+  if (model.moe) return *load_recipe(recipe, adapted(recipe.stem().string())).model.moe;
+  if (model.mixtures.empty()) fail(ErrorKind::config, "it has neither [model.moe] nor [[model.mixtures]]");
+  MoESpec out;
+  out.num_experts = kExperts;
+  out.gate = model.mixtures[0].gate;
+  out.losses = model.mixtures[0].losses;
+  return out;
+}
+
 inline GateCase gate_case(const std::filesystem::path& recipe) {
   GateCase c{.id = recipe.stem().string(), .options = {}, .layer = nullptr, .priority = nullptr, .losses = nullptr};
-  const auto moe = load_recipe(recipe, adapted(c.id)).model.moe;
-  if (!moe) fail(ErrorKind::config, "it has no [model.moe]");
+  const MoESpec moe = routed_part(recipe);
   std::vector<LossSpec> losses;
-  for (const auto& loss : moe->losses) losses.push_back(read_loss(loss));
-  c.options = {.d_model = kWidth, .d_expert = kWidth, .num_experts = moe->num_experts, .gate = moe->gate, .experts = "shared_swiglu",
-               .routed_scale = moe->routed_scale, .capacity = moe->capacity, .losses = losses};
+  for (const auto& loss : moe.losses) losses.push_back(read_loss(loss));
+  c.options = {.d_model = kWidth, .d_expert = kWidth, .num_experts = moe.num_experts, .gate = moe.gate, .experts = "shared_swiglu",
+               .routed_scale = moe.routed_scale, .capacity = moe.capacity, .losses = losses};
   c.layer = std::make_shared<MoELayer>(c.options);
   c.priority = priority_registry().make(c.options.capacity.priority);
   c.losses = std::make_shared<AuxLosses>(losses);

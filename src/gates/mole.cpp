@@ -67,8 +67,9 @@ class MoleGate final : public Gate {
     const auto eps = ops::linear(at::layer_norm(units, {features_}), e_, /*exact=*/true) / tau_;
     const auto logits = spread(eps.masked_fill(off_, -std::numeric_limits<float>::infinity()));
     const auto probs = at::softmax(logits, 1);
-    const auto ids = torch::arange(num_experts_, torch::kInt64).masked_fill(off_, -1).expand({outputs.size(0), num_experts_}).contiguous();
-    return {.choice = TokenChoice{ids, probs}, .scores = {logits, probs}};
+    const auto broken = probs.isnan().any(1, /*keepdim=*/true);  // a sequence with a token that is no number chooses nobody
+    const auto ids = torch::arange(num_experts_, torch::kInt64).masked_fill(off_, -1).expand({outputs.size(0), num_experts_}).masked_fill(broken, -1);
+    return {.choice = TokenChoice{ids, probs.masked_fill(broken, 0)}, .scores = {logits, probs}};
   }
 
   double experts_per_token() const override { return static_cast<double>(num_experts_ - off_.sum().item<int64_t>()); }

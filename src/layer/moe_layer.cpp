@@ -191,7 +191,7 @@ torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& 
   const auto sorted = means.view({slots.groups, experts, per_expert, width}).transpose(0, 1).reshape({-1, width});
   const auto offsets = torch::arange(experts + 1, torch::kInt64) * (slots.groups * per_expert);
   const auto out = experts_->forward(sorted, offsets, context_of(input, torch::arange(sorted.size(0), torch::kInt64)));
-  const auto by_group = out.view({experts, slots.groups, per_expert, width}).transpose(0, 1).reshape({slots.groups, num_slots, width});
+  const auto by_group = out.view({experts, slots.groups, per_expert, out.size(1)}).transpose(0, 1).reshape({slots.groups, num_slots, out.size(1)});
   return rows.unpack(at::bmm(rows.pack(slots.combine, 0), by_group));
 }
 

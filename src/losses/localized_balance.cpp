@@ -38,7 +38,7 @@ class LocalizedBalance final : public LossTerm {
 
   torch::Tensor value(const RoutingStats& s) const override {
     if (!s.tags.defined() || !s.sequence_ids.defined())
-      fail(ErrorKind::usage, "loss localized_balance: needs the tag and the sequence of every token; the call of layer {} has none", s.layer);
+      fail(ErrorKind::usage, "loss localized_balance: needs tags and sequence_ids, one of each for every token; the call of layer {} does not have both", s.layer);
     const auto weight = weights_of(s);  // [n, E]
     const auto [names, sample, length] = at::_unique2(s.sequence_ids, /*sorted=*/true, /*return_inverse=*/true, /*return_counts=*/true);
     const int64_t samples = names.size(0);

@@ -1,6 +1,7 @@
 #include "report/measures.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +10,7 @@
 #include "report/page_assets.h"
 #include "report/svg_bars.h"
 #include "report/text.h"
+#include "switchyard/error.h"
 
 namespace switchyard::report {
 namespace {
@@ -25,6 +27,11 @@ Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nul
 
 bool measured(const MeasureTable& table, size_t measure) {
   return std::any_of(table.rows.begin(), table.rows.end(), [&](const MeasureRow& row) { return spread_of_values(row.values[measure]).count > 0; });
+}
+
+void drop(MeasureTable& table, size_t measure) {
+  table.measures.erase(table.measures.begin() + static_cast<std::ptrdiff_t>(measure));
+  for (MeasureRow& row : table.rows) row.values.erase(row.values.begin() + static_cast<std::ptrdiff_t>(measure));
 }
 
 std::string chip(size_t row) { return fmt::format("<span class=\"chip\" style=\"--c:var(--s{})\"></span> ", row % kNumSeriesColours); }
@@ -74,10 +81,19 @@ ValueSpread spread_of_values(const std::vector<double>& values) {
 }
 
 void drop_unmeasured(MeasureTable& table) {
-  for (size_t m = table.measures.size(); m-- > 0;) {
-    if (measured(table, m)) continue;
-    table.measures.erase(table.measures.begin() + static_cast<std::ptrdiff_t>(m));
-    for (MeasureRow& row : table.rows) row.values.erase(row.values.begin() + static_cast<std::ptrdiff_t>(m));
+  for (size_t m = table.measures.size(); m-- > 0;)
+    if (!measured(table, m)) drop(table, m);
+}
+
+void drop_measures(MeasureTable& table, const std::vector<std::string>& keys) {
+  for (const auto& key : keys) {
+    const auto found = std::find_if(table.measures.begin(), table.measures.end(), [&](const Measure& m) { return m.key == key; });
+    if (found == table.measures.end()) {
+      std::vector<std::string> known;
+      for (const Measure& m : table.measures) known.push_back(m.key);
+      fail(ErrorKind::usage, "no measure is called '{}'; expected some of {}", key, fmt::join(known, ", "));
+    }
+    drop(table, static_cast<size_t>(found - table.measures.begin()));
   }
 }
 

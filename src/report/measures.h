@@ -42,6 +42,9 @@ struct ValueSpread {
 // Leaves out the measures without any finite value.
 void drop_unmeasured(MeasureTable& table);
 
+// Leaves out measures by their keys. Throws Error{usage} for a key that no measure has, with those that there are.
+void drop_measures(MeasureTable& table, const std::vector<std::string>& keys);
+
 // "1.234 ± 0.012", "12.3% ± 0.4%", "1.25 M"; one value has no deviation.
 [[nodiscard]] std::string measure_text(const Measure& measure, const std::vector<double>& values);
 

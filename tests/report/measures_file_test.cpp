@@ -40,6 +40,15 @@ TEST(MeasuresFile, TheBestRowComesFirstAndColumnsOfZerosAreLeftOut) {
   EXPECT_EQ(text.find("dropped"), std::string::npos) << text;
 }
 
+TEST(MeasuresFile, MeasuresAreLeftOutByTheirKeys) {
+  MeasureTable table = some_table();
+  drop_measures(table, {"parameters", "loss"});
+  ASSERT_EQ(table.measures.size(), 1u);
+  EXPECT_EQ(table.measures[0].key, "dropped");
+  for (const auto& row : table.rows) EXPECT_EQ(row.values.size(), 1u);
+  EXPECT_THROW(drop_measures(table, {"loss"}), Error);
+}
+
 TEST(MeasuresFile, NamesWhatIsWrong) {
   const auto message = [](const std::string& text) -> std::string {
     try {

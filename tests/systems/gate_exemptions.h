@@ -14,6 +14,8 @@ struct Exemption {
 
 inline constexpr Exemption kExemptions[] = {
     {"RenamedExperts", "dselect-k", "the bits of an expert's number are its code: numbers cannot be exchanged"},
+    {"RenamedExperts", "mole-gate", "the router reads outputs of all experts side by side: their order is part of what it has learned"},
+    {"RenamedExperts", "flextron", "experts are widths of one network: their numbers are sizes"},
 
     {"RenamedTokens", "lory", "segments are made of the order of tokens"},
     {"RenamedTokens", "thor", "draws belong to the places of tokens in the step, also in evaluation"},
@@ -31,6 +33,8 @@ inline constexpr Exemption kExemptions[] = {
     {"AllChosen", "dselect-k", "how many experts work is learned, and weights come from codes instead of a softmax"},
     {"AllChosen", "dynmoe", "how many experts work is learned, and they weigh alike"},
     {"AllChosen", "soft-moe", "nothing is chosen: every expert works on means of tokens"},
+    {"AllChosen", "omni-smola-gate", "nothing is chosen: every expert works on means of tokens"},
+    {"AllChosen", "mole-gate", "weights come from outputs of experts, not from a router that reads tokens"},
     {"AllChosen", "homoe", "nothing is chosen: every expert works on means of tokens"},
     {"AllChosen", "hash-layer", "a table of one expert per key, without scores"},
     {"AllChosen", "thor", "one drawn expert, without scores"},
@@ -39,12 +43,18 @@ inline constexpr Exemption kExemptions[] = {
     {"AllChosen", "pangu-sigma-rre", "a table of one expert per key, without scores"},
 
     {"Gradients", "dynmoe", "the choice passes its gradient straight through: it is no derivative by definition"},
+    {"Gradients", "task-moe", "the choice passes its gradient straight through: it is no derivative by definition"},
+    {"Gradients", "flextron", "the choice passes its gradient straight through: it is no derivative by definition"},
+    {"TrainingGradients", "task-moe", "the choice passes its gradient straight through: it is no derivative by definition"},
+    {"TrainingGradients", "flextron", "the choice passes its gradient straight through: it is no derivative by definition"},
     {"TrainingGradients", "dynmoe", "the choice passes its gradient straight through: it is no derivative by definition"},
     {"TrainingGradients", "rl-r", "the score function is no derivative of the loss value: reward and baseline are cut off from it"},
     {"InputGradients", "lory", "the first segment is routed by its own mean, cut off from the gradient"},
 
     {"NotANumberAlone", "homoe", "a slot is a mean over tokens, and the mean of NaN is NaN"},
     {"BrokenRouter", "homoe", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
+    {"NotANumberAlone", "omni-smola-gate", "a slot is a mean over tokens, and the mean of NaN is NaN"},
+    {"BrokenRouter", "omni-smola-gate", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
     {"NotANumberAlone", "soft-moe", "a slot is a mean over tokens, and the mean of NaN is NaN"},
     {"BrokenRouter", "soft-moe", "a slot is a mean over tokens with weights from all of them, and the mean of NaN is NaN"},
 };

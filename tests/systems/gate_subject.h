@@ -23,9 +23,10 @@ template <class Change> void change_integers(ConfigNode& node, const Change& cha
 }
 
 // What stands around a gate is another test's matter: a mixture at a site becomes a layer of plain experts behind the same gate
-// and losses, and so do copies of whole layers.
+// and losses, and so do copies of whole layers; a list of layers becomes layers that are alike.
 inline void give_plain_experts(ModelSpec& spec) {
   if (spec.moe) spec.moe->site = "ffn";
+  spec.pattern.clear();
   if (spec.moe || spec.mixtures.empty()) return;
   const MixtureSpec& mixture = spec.mixtures.front();
   spec.moe.emplace();

@@ -26,7 +26,7 @@ namespace switchyard::cli {
 namespace {
 
 struct CompareArguments {
-  std::vector<std::string> recipes, set;
+  std::vector<std::string> recipes, set, without;
   std::string task = "text", budget, out, objective, init, rules, title, about;
   int64_t seeds = 3, steps = 300;
   int threads = 0;
@@ -130,7 +130,8 @@ void compare_on_text(CompareArguments args) {
   std::vector<report::RunFiles> runs;
   for (const auto& folder : result.runs) runs.push_back(report::read_run(folder.string()));
   const auto comparison = report::compare(std::move(runs));
-  const auto table = report::measure_runs(comparison.groups);
+  auto table = report::measure_runs(comparison.groups);
+  report::drop_measures(table, args.without);
   finish(args, table, {{"task", "text"}, {"budget", args.budget}, {"seeds", args.seeds}},
          report::render_comparison(comparison, args.title, args.about, &table));
 }
@@ -162,6 +163,10 @@ VerbEntry verb_compare() {
                 ->check(CLI::IsMember({"next", "masked"}).description(""));
             verb.add_option("--init", args->init, "text: every run starts from the weights and the tokenizer of this model")->type_name("MODEL-DIR");
             verb.add_option("--rules", args->rules, "rules: a TOML file of [[rule]] tables; recipes/boards/inference.toml is one")->type_name("FILE");
+            verb.add_option("--without", args->without, "text: keys of measures that are left out: step_ms,step_over_dense when runs share the machine with others")
+                ->delimiter(',')
+                ->type_name("KEYS")
+                ->allow_extra_args(false);
             verb.add_option("--title", args->title, "of the page")->type_name("TEXT");
             verb.add_option("--about", args->about, "a sentence under it")->type_name("TEXT");
             verb.add_option("--seeds", args->seeds, "runs of each recipe")->type_name("N")->check(CLI::Range(1, 1000).description(""));
