@@ -26,15 +26,15 @@ next() {
     recipes/boards/dense-next.toml "${gates[@]}" --objective next --budget "$budget"
   board adapted-next "Small experts beside a frozen model that predicts the next byte" \
     "Mixtures of small experts at the linears of the first dense model of the board above, which stays frozen ($adapting); beside them that model trained on for as many FLOPs." \
-    recipes/boards/dense-next.toml "${adapters[@]}" --objective next --budget "$adapting" --init "$runs/next/dense-next-1"
+    recipes/boards/dense-next.toml recipes/gates/{loramoe,mov}-gate.toml --budget "$adapting" --init "$runs/next/dense-next-1"
 }
 masked() {
   board masked "Gates that look at all of a text" \
     "The recipes whose gate looks along the text fill in masked bytes of the same corpus: equal FLOPs ($budget), three seeds, one learning rate." \
     recipes/boards/dense-masked.toml "${gates[@]}" --objective masked --budget "$budget"
   board adapted-masked "Small experts beside a frozen model that fills in masked bytes" \
-    "As above, for mixtures that look along the text. MoLE weighs LoRAs that nobody has trained here: recipes/gates/mole-gate.toml has its three stages." \
-    recipes/boards/dense-masked.toml "${adapters[@]}" --objective masked --budget "$adapting" --init "$runs/masked/dense-masked-1"
+    "As above; mole-gate and omni-smola-gate look along the text. MoLE weighs LoRAs that nobody has trained here: recipes/gates/mole-gate.toml has its three stages." \
+    recipes/boards/dense-masked.toml "${adapters[@]}" --budget "$adapting" --init "$runs/masked/dense-masked-1"
 }
 next &
 masked

@@ -205,7 +205,9 @@ void apply_override(ConfigNode& root, std::string_view assignment) {
     if (dot == std::string_view::npos) break;
     path.remove_prefix(dot + 1);
   }
-  *node = parse_scalar(assignment.substr(equals + 1));
+  std::string_view value = assignment.substr(equals + 1);
+  while (!value.empty() && value.front() == ' ') value.remove_prefix(1);
+  *node = parse_scalar(value);
 }
 
 }  // namespace switchyard

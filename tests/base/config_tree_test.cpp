@@ -104,7 +104,7 @@ TEST(Override, SetsValuesTablesArrayItemsAndBlocks) {
   apply_override(root, "inner.factor = 0.25");  // as in a file
   apply_override(root, "losses.0.weight=3");
   apply_override(root, "block.bias=true");
-  apply_override(root, "name=plain words");
+  apply_override(root, "name = plain words");
   const auto json = to_json(root);
   EXPECT_EQ(json["steps"], 5);
   EXPECT_EQ(json["inner"]["factor"], 0.25);
