@@ -95,6 +95,13 @@ TEST(Explain, ThePageHasEverySystemOfItsKind) {
   }
 }
 
+// What the page says is what recipes, sources and the measured boards say today: `make docs` writes it.
+TEST(Explain, ThePageOfGatesIsUpToDate) {
+  const Finished page = run_program("explain --markdown gates --boards '" + kRoot + "/docs/boards'");
+  ASSERT_EQ(page.code, 0) << page.err;
+  EXPECT_TRUE(page.out == content_of(kRoot + "/docs/gates.md")) << "docs/gates.md is older than what it is made of; run make docs";
+}
+
 // An installed program has no sources, but what they say of themselves.
 TEST(Explain, AnInstalledProgramSaysTheSame) {
   const TempDir dir;
