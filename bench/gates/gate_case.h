@@ -66,7 +66,8 @@ inline GateCase gate_case(const std::filesystem::path& recipe) {
   GateCase c{.id = recipe.stem().string(), .options = {}, .layer = nullptr, .priority = nullptr, .losses = nullptr};
   const MoESpec moe = routed_part(recipe);
   std::vector<LossSpec> losses;
-  for (const auto& loss : moe.losses) losses.push_back(read_loss(loss));
+  for (const auto& loss : moe.losses)
+    if (loss.kind != "routed_budget") losses.push_back(read_loss(loss));  // of the join, which is no part of routing
   c.options = {.d_model = kWidth, .d_expert = kWidth, .num_experts = moe.num_experts, .gate = moe.gate, .experts = "shared_swiglu",
                .routed_scale = moe.routed_scale, .capacity = moe.capacity, .losses = losses};
   c.layer = std::make_shared<MoELayer>(c.options);
