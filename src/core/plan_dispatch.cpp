@@ -26,10 +26,9 @@ DispatchPlan sort_choices(const torch::Tensor& ids, const torch::Tensor& kept, i
   DispatchPlan plan{.offsets = empty_ids(num_experts + 1), .row_of_pair = empty_ids(tokens * k), .kept = kept, .num_tokens = tokens, .top_k = k};
   auto row_token = empty_ids(tokens * k), row_pair = empty_ids(tokens * k);
   const int64_t rows = kernels::plan_counting_sort(tokens, k, num_experts, ids.data_ptr<int64_t>(), flags(kept), row_token.data_ptr<int64_t>(),
-                                                   row_pair.data_ptr<int64_t>(), plan.offsets.data_ptr<int64_t>());
+                                                   row_pair.data_ptr<int64_t>(), plan.row_of_pair.data_ptr<int64_t>(), plan.offsets.data_ptr<int64_t>());
   plan.row_token = row_token.slice(0, 0, rows);
   plan.row_weight_index = row_pair.slice(0, 0, rows);
-  kernels::invert_rows(rows, tokens * k, row_pair.data_ptr<int64_t>(), plan.row_of_pair.data_ptr<int64_t>());
   return plan;
 }
 

@@ -24,6 +24,8 @@ int64_t bits_for(int64_t experts) {
   return bits;
 }
 
+constexpr int64_t kBlock = 512;  // tokens routed at a time: arrays of [tokens, k, E] stay in the caches
+
 class DSelectK final : public Gate {
  public:
   struct Options {
@@ -56,16 +58,28 @@ class DSelectK final : public Gate {
 
   Routing route(const GateInput& in) override {
     const auto x = in.hidden.scalar_type() == torch::kFloat64 ? in.hidden : in.hidden.to(torch::kFloat32);
-    auto codes = codes_.unsqueeze(0), mixture = mixture_.unsqueeze(0);
-    if (o_.per_token) codes = codes + ops::linear(x, code_weight_, /*exact=*/true), mixture = mixture + ops::linear(x, mixture_weight_, /*exact=*/true);
-    const auto r = selectors(codes);                                           // [T or 1, k, E]
-    auto q = (at::softmax(mixture, -1).unsqueeze(-1) * r).sum(1);              // [T or 1, E]
-    Routing out{.choice = TokenChoice{}};
-    out.terms = terms(r, in.valid);
-    q = q.expand({x.size(0), num_experts_});
-    out.scores.probs = q;
-    out.choice = chosen(q);
-    return out;
+    if (!o_.per_token) {
+      const auto one = routed(codes_.unsqueeze(0), mixture_.unsqueeze(0));
+      const auto for_all = [&](const torch::Tensor& row) { return row.expand({x.size(0), row.size(1)}); };
+      return result(for_all(one.q), for_all(one.ids).contiguous(), for_all(one.weights), one.entropy.sum(), one.reach.sum());
+    }
+    std::vector<torch::Tensor> q, ids, weights, entropy, reach;
+    int64_t first = 0, most = 1;
+    for (const auto& tokens : x.split(kBlock)) {
+      auto block = routed(codes_ + ops::linear(tokens, code_weight_, /*exact=*/true), mixture_ + ops::linear(tokens, mixture_weight_, /*exact=*/true));
+      if (in.valid.defined()) {
+        const auto valid = in.valid.slice(0, first, first + tokens.size(0));
+        block.entropy = block.entropy.index({valid}), block.reach = block.reach.index({valid});
+      }
+      first += tokens.size(0), most = std::max(most, block.ids.size(1));
+      q.push_back(block.q), ids.push_back(block.ids), weights.push_back(block.weights);
+      entropy.push_back(block.entropy.sum()), reach.push_back(block.reach.sum());
+    }
+    for (size_t b = 0; b < ids.size(); ++b) {
+      const int64_t missing = most - ids[b].size(1);
+      if (missing > 0) ids[b] = at::constant_pad_nd(ids[b], {0, missing}, -1), weights[b] = at::constant_pad_nd(weights[b], {0, missing}, 0);
+    }
+    return result(at::cat(q), at::cat(ids), at::cat(weights), at::stack(entropy).sum(), at::stack(reach).sum());
   }
   double experts_per_token() const override { return static_cast<double>(o_.k); }
   // With codes left over, weight can go to numbers that no expert has.
@@ -91,21 +105,28 @@ class DSelectK final : public Gate {
     return r;
   }
 
-  [[nodiscard]] std::map<std::string, torch::Tensor> terms(const torch::Tensor& r, const torch::Tensor& valid) const {
-    constexpr double kInsideLog = 1e-6;
-    auto entropy = -(r * (r + kInsideLog).log()).sum({1, 2});                    // [T or 1]
-    auto reach = r.sum(2).clamp_min(kInsideLog).reciprocal().sum(1);
-    if (valid.defined() && o_.per_token) entropy = entropy.index({valid}), reach = reach.index({valid});
-    return {{"entropy", entropy.sum()}, {"reach", reach.sum()}};
-  }
+  // q [n, E], ids and weights [n, at most E] of the experts that work (those of weight 0 do not), terms [n].
+  struct Block {
+    torch::Tensor q, ids, weights, entropy, reach;
+  };
 
-  // Experts of weight 0 do not work.
-  [[nodiscard]] TokenChoice chosen(const torch::Tensor& q) const {
+  [[nodiscard]] Block routed(const torch::Tensor& codes, const torch::Tensor& mixture) const {
+    constexpr double kInsideLog = 1e-6;
+    const auto r = selectors(codes);                                             // [n, k, E]
+    const auto q = (at::softmax(mixture, -1).unsqueeze(-1) * r).sum(1);          // [n, E]
     const auto ranked = q.detach().masked_fill(q.detach() <= 0, -std::numeric_limits<float>::infinity()).contiguous();
     auto ids = ops::top_k(ranked, num_experts_);
     const int64_t most = ids.numel() == 0 ? 1 : std::max<int64_t>(1, (ids >= 0).sum(1).max().item<int64_t>());
-    ids = ids.slice(1, 0, most).contiguous();
-    return {ids, q.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0)};
+    ids = ids.slice(1, 0, most);
+    return {q, ids, q.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0), -(r * (r + kInsideLog).log()).sum({1, 2}),
+            r.sum(2).clamp_min(kInsideLog).reciprocal().sum(1)};
+  }
+
+  static Routing result(const torch::Tensor& q, const torch::Tensor& ids, const torch::Tensor& weights, const torch::Tensor& entropy, const torch::Tensor& reach) {
+    Routing out{.choice = TokenChoice{ids, weights}};
+    out.scores.probs = q;
+    out.terms = {{"entropy", entropy}, {"reach", reach}};
+    return out;
   }
 
   Options o_;

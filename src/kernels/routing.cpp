@@ -73,7 +73,7 @@ void assign_slots(int64_t tokens, int64_t k, int64_t experts, const int64_t* exp
 }
 
 int64_t plan_counting_sort(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const uint8_t* kept,
-                           int64_t* row_token, int64_t* row_weight_index, int64_t* offsets) noexcept {
+                           int64_t* row_token, int64_t* row_weight_index, int64_t* row_of_choice, int64_t* offsets) noexcept {
   const auto has_row = [&](int64_t choice) { return expert_ids[choice] >= 0 && (!kept || kept[choice]); };
   std::fill(offsets, offsets + experts + 1, int64_t{0});
   for (int64_t choice = 0; choice < tokens * k; ++choice)
@@ -81,20 +81,16 @@ int64_t plan_counting_sort(int64_t tokens, int64_t k, int64_t experts, const int
   for (int64_t e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
   // offsets[e] walks from the start of expert e to its end, which is the start of e + 1: afterwards one shift restores it.
   for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t choice = t * k; choice < (t + 1) * k; ++choice)
-      if (has_row(choice)) {
-        const int64_t row = offsets[expert_ids[choice]]++;
-        row_token[row] = t;
-        row_weight_index[row] = choice;
-      }
+    for (int64_t choice = t * k; choice < (t + 1) * k; ++choice) {
+      row_of_choice[choice] = -1;
+      if (!has_row(choice)) continue;
+      const int64_t row = row_of_choice[choice] = offsets[expert_ids[choice]]++;
+      row_token[row] = t;
+      row_weight_index[row] = choice;
+    }
   for (int64_t e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
   offsets[0] = 0;
   return offsets[experts];
-}
-
-void invert_rows(int64_t rows, int64_t choices, const int64_t* row_weight_index, int64_t* row_of_choice) noexcept {
-  std::fill(row_of_choice, row_of_choice + choices, int64_t{-1});
-  for (int64_t r = 0; r < rows; ++r) row_of_choice[row_weight_index[r]] = r;
 }
 
 }  // namespace switchyard::kernels

@@ -19,11 +19,9 @@ void assign_slots(int64_t tokens, int64_t k, int64_t experts, const int64_t* exp
 
 // Sorts the choices by (expert, token, rank), leaving out -1 and what is not kept (kept null: all are). Returns their
 // number N <= T * k. Row r belongs to token row_token[r], and its weight is element row_weight_index[r] of weights [T, k].
-// The rows of expert e are offsets[e] .. offsets[e+1]-1. Room: row_token and row_weight_index T * k, offsets E + 1.
+// row_of_choice [T, k] is the way back: the row of a choice, -1 where it has none. The rows of expert e are offsets[e] ..
+// offsets[e+1]-1. Room: row_token, row_weight_index and row_of_choice T * k, offsets E + 1.
 int64_t plan_counting_sort(int64_t tokens, int64_t k, int64_t experts, const int64_t* expert_ids, const uint8_t* kept,
-                           int64_t* row_token, int64_t* row_weight_index, int64_t* offsets) noexcept;
-
-// row_of_choice[row_weight_index[r]] = r, and -1 for the choices [T * k] that have no row.
-void invert_rows(int64_t rows, int64_t choices, const int64_t* row_weight_index, int64_t* row_of_choice) noexcept;
+                           int64_t* row_token, int64_t* row_weight_index, int64_t* row_of_choice, int64_t* offsets) noexcept;
 
 }  // namespace switchyard::kernels

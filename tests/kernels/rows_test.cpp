@@ -22,8 +22,8 @@ struct Plan {
     for (int64_t& e : ids) e = random() % 5 == 0 ? -1 : static_cast<int64_t>(random() % static_cast<uint64_t>(experts));
     if (tokens > 2) ids[0] = ids[static_cast<size_t>(k - 1)] = -1;
     row_token = row_weight_index = row_of_choice = std::vector<int64_t>(ids.size());
-    rows = plan_counting_sort(tokens, k, experts, ids.data(), nullptr, row_token.data(), row_weight_index.data(), offsets.data());
-    invert_rows(rows, tokens * k, row_weight_index.data(), row_of_choice.data());
+    rows = plan_counting_sort(tokens, k, experts, ids.data(), nullptr, row_token.data(), row_weight_index.data(), row_of_choice.data(),
+                              offsets.data());
   }
 };
 
