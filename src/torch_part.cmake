@@ -13,6 +13,7 @@ sw_plugin_table(balance BalanceEntry switchyard/gate.h gates/balance switchyard:
 sw_plugin_table(keep KeepEntry switchyard/gate.h gates/keep switchyard::gates switchyard)
 sw_plugin_table(gate GateEntry switchyard/gate.h gates switchyard switchyard)
 sw_plugin_table(join JoinEntry switchyard/join.h join switchyard switchyard)
+sw_plugin_table(mixer MixerEntry switchyard/mixer.h mixers switchyard switchyard)
 sw_plugin_table(loss LossEntry switchyard/loss.h losses switchyard switchyard)
 sw_plugin_table(priority PriorityEntry core/registries.h capacity switchyard switchyard)
 sw_plugin_table(expert ExpertEntry switchyard/expert_bank.h experts switchyard switchyard)

@@ -16,6 +16,8 @@ class Tokenizer;
 struct Checkpoint {
   std::shared_ptr<LanguageModel> model;
   std::shared_ptr<const Tokenizer> tokenizer = {};  // null when the folder has none
+  std::string family = {};                 // that it was loaded as; empty for a new model
+  nlohmann::ordered_json config = {};      // its config.json; saving as the same family keeps keys that the family does not write
   // Optimiser moments, step, data cursor...: named tensors and a JSON of scalars. Empty for a model that is only used.
   std::map<std::string, torch::Tensor> training_tensors = {};
   nlohmann::ordered_json training_state = {};

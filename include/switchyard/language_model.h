@@ -1,6 +1,7 @@
 // A decoder-only transformer with Mixture-of-Experts layers, built from a ModelSpec.
 #pragma once
 
+#include "switchyard/mixer.h"
 #include "switchyard/model_spec.h"
 #include "switchyard/moe.h"
 
@@ -13,13 +14,13 @@
 
 namespace switchyard {
 
-// Keys and values of the tokens seen so far, one pair per layer: [B, capacity, G, c], of which the first `length` are set
-// (capacity 0 in a layer without attention).
+// What the mixers keep of the tokens seen so far: of attention keys and values [B, capacity, G, c], of which the first `length`
+// are set; of a state space its state. Nothing of a layer without a mixer.
 class KvCache {
  public:
   KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity);
   int64_t length = 0;
-  std::vector<torch::Tensor> keys, values;
+  std::vector<std::vector<torch::Tensor>> states;  // by layer, as Mixer::new_state makes them
   torch::Tensor segments;  // [B, capacity] int32; -1 hides a position (padding)
   torch::Tensor token_ids;  // [B, capacity] int64
   std::vector<torch::Tensor> mixes;  // by layer [B, E]: weights of the merged experts, or of the copy, of this text; undefined = none
@@ -29,6 +30,7 @@ class KvCache {
 struct ModelTrace {
   std::vector<torch::Tensor> hidden_states;        // what enters layer 0, then the output of each layer; the last one after the final norm
   std::map<int64_t, MoETrace> moe;                 // by layer
+  std::map<int64_t, MixerTrace> mixer;             // likewise, of mixers with experts
   std::map<int64_t, torch::Tensor> moe_input, moe_output;
   torch::Tensor last_layer_output;                 // before the final norm
 };
@@ -52,6 +54,7 @@ struct TokenBatch {
 struct ModelOutput {
   torch::Tensor hidden;             // [B, S, d] after the final norm
   std::vector<RoutingStats> stats;  // one per MoE layer, with gradient
+  std::vector<RoutingStats> mixer_stats = {};  // one per mixer with experts
   std::vector<MixtureStats> mixtures = {};  // one per mixture, layer and site, in the order of LanguageModel::mixtures()
 };
 
@@ -66,7 +69,8 @@ class LanguageModel : public torch::nn::Module {
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& hidden);
 
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
-  // The losses of the MoE layers, and with the whole output those of the mixtures, which are named mixtures[i].<loss>.
+  // The losses of the MoE layers; with the whole output also over the routers of mixers, and those of the mixtures, which are named
+  // mixtures[i].<loss>.
   [[nodiscard]] AuxLoss aux_loss(const std::vector<RoutingStats>& stats) const;
   [[nodiscard]] AuxLoss aux_loss(const ModelOutput& output) const;
   [[nodiscard]] std::vector<std::pair<int64_t, MoELayer*>> moe_layers();  // {layer, module}

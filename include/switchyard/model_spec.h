@@ -12,19 +12,57 @@
 
 namespace switchyard {
 
+// How positions turn queries and keys: angle = position * theta^(-2i / dims), and what published models do to reach further than
+// they were trained for. `switchyard/mixer.h` says what is turned.
+struct RopeSpec {
+  std::string scaling = "none";  // none | linear | dynamic | yarn | llama3 | longrope
+  int64_t dims = 0;              // of a head, from the first; 0 = all
+  bool adjacent_pairs = false;
+  double factor = 1;
+  int64_t original_positions = 0;
+  double attention_factor = 0;
+  double beta_fast = 32, beta_slow = 1, mscale = 0, mscale_all_dim = 0;
+  bool truncate = true;
+  double low_freq_factor = 1, high_freq_factor = 4;
+  std::vector<double> short_factor = {}, long_factor = {};
+  double short_mscale = 0, long_mscale = 0;
+
+  template <class V> void fields(V&& v) {
+    v("scaling", scaling, "none, linear (arXiv:2306.15595), dynamic (NTK-aware), yarn (arXiv:2309.00071), llama3 (arXiv:2407.21783), longrope (arXiv:2402.13753)");
+    v("dims", dims, "dimensions of a head that turn, from the first; 0 = all");
+    v("adjacent_pairs", adjacent_pairs, "pairs (2i, 2i + 1) turn instead of (i, i + dims / 2)");
+    v("factor", factor, "how many times longer texts may be than in training");
+    v("original_positions", original_positions, "longest text of the first training; 0 = max_positions");
+    v("attention_factor", attention_factor, "of queries and keys in yarn and longrope; 0 = by the rule of the scaling");
+    v("beta_fast", beta_fast, "yarn: angles that turn more often in a text stay as they are");
+    v("beta_slow", beta_slow, "yarn: angles that turn less often are divided by the factor");
+    v("mscale", mscale, "yarn: attention factor 0.1 * mscale * ln(factor) + 1; 0 = 1");
+    v("mscale_all_dim", mscale_all_dim, "yarn: the attention factor is divided by that of this mscale; 0 = not");
+    v("truncate", truncate, "yarn: bounds are rounded to whole dimensions");
+    v("low_freq_factor", low_freq_factor, "llama3: angles that turn less often in a text are divided by the factor");
+    v("high_freq_factor", high_freq_factor, "llama3: angles that turn more often stay as they are");
+    v("short_factor", short_factor, "longrope: divisors of the angles, texts up to original_positions");
+    v("long_factor", long_factor, "longrope: divisors of the angles, longer texts");
+    v("short_mscale", short_mscale, "longrope: attention factor of short texts; 0 = attention_factor");
+    v("long_mscale", long_mscale, "longrope: attention factor of longer texts; 0 = attention_factor");
+  }
+};
+
 // The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset, unless ModelSpec::pattern says.
 struct MoESpec {
   int64_t num_experts = 8, d_expert = 0;  // d_expert 0 = d_ff
   BlockSpec gate = {"top_k", {{"k", 2}}};
   BlockSpec experts = "swiglu";
-  int64_t num_shared_experts = 0;
+  int64_t num_shared_experts = 0, d_shared = 0;  // d_shared 0 = num_shared_experts * d_expert
   BlockSpec join = "sum";
   double routed_scale = 1.0;
+  bool output_bias = false;
   CapacityOptions capacity;
   std::vector<BlockSpec> losses;  // read with read_loss
   BlockSpec dispatcher = "local";
   bool allow_lookahead = false;
   int64_t every = 1, offset = 0, first_k_dense = 0;
+  std::string input = "stream";  // what experts read, normed: the residual stream where they stand, or as the layer got it
   std::string site = "ffn";  // what an expert takes the place of: the feed-forward network, or with "layer" the whole block
 
   template <class V> void fields(V&& v) {
@@ -33,8 +71,10 @@ struct MoESpec {
     v("gate", gate, "who goes where: `switchyard list gates`");
     v("experts", experts, "what an expert is: `switchyard list experts`");
     v("num_shared_experts", num_shared_experts, "experts that see every token");
+    v("d_shared", d_shared, "inner width of the shared experts together; 0 = num_shared_experts * d_expert");
     v("join", join, "how shared experts meet the routed sum: `switchyard list joins`");
     v("routed_scale", routed_scale, "factor of the routed sum");
+    v("output_bias", output_bias, "a bias is added to the output of the layer");
     v("capacity", capacity, "rows an expert may take");
     v("losses", losses, "auxiliary losses: `switchyard list losses`");
     v("dispatcher", dispatcher, "how rows reach their experts");
@@ -42,6 +82,7 @@ struct MoESpec {
     v("every", every, "a MoE layer every so many layers");
     v("offset", offset, "layer i is MoE when i % every == offset");
     v("first_k_dense", first_k_dense, "the first layers are dense");
+    v("input", input, "what experts read: stream = the residual stream behind mixer and dense network, layer = as the layer got it");
     v("site", site, "what there are several of: ffn = the feed-forward network, layer = the whole transformer layer, chosen per sequence");
   }
 };
@@ -76,14 +117,16 @@ struct MixtureSpec {
 // them. The word alone is the short form.
 struct LayerSpec {
   static constexpr bool kShortForm = true;
-  std::string kind;             // attention | dense | moe | attention+dense | attention+moe
+  std::string kind;             // a mixer, dense, moe, or a mixer with one of them: attention+moe; `attention` is the model's mixer
+  std::optional<BlockSpec> mixer;  // of this layer, with its options
   int64_t d_ff = 0;             // of its dense network; 0 = the model's
   std::optional<BlockSpec> ffn;  // likewise
   int64_t d_expert = 0;         // of its experts; 0 = the model's
   ConfigNode moe;               // keys of MoESpec, read over a copy of the model's
 
   template <class V> void fields(V&& v) {
-    v("kind", kind, "attention, dense, moe, attention+dense or attention+moe");
+    v("kind", kind, "attention (the model's mixer) or another mixer, dense, moe, or mixer+dense, mixer+moe, mixer+dense+moe");
+    v("mixer", mixer, "the mixer with its options; absent = the one that `kind` names");
     v("d_ff", d_ff, "inner width of the dense network; 0 = the model's");
     v("ffn", ffn, "kind of the dense network; absent = the model's");
     v("d_expert", d_expert, "inner width of one expert; 0 = the model's");
@@ -93,13 +136,13 @@ struct LayerSpec {
 
 // One layer with every number that it uses.
 struct LayerPlan {
-  bool attention = false;
+  std::optional<BlockSpec> mixer;
   std::optional<int64_t> d_ff;  // width of the dense network, if there is one
   BlockSpec ffn;
   std::optional<MoESpec> moe;   // of the experts, if there are any
 
   template <class V> void fields(V&& v) {
-    v("attention", attention, "");
+    v("mixer", mixer, "");
     v("d_ff", d_ff, "");
     v("ffn", ffn, "");
     v("moe", moe, "");
@@ -112,11 +155,18 @@ struct ModelSpec {
   int64_t num_kv_heads = 0;  // 0 = num_heads
   int64_t head_dim = 0;      // 0 = d_model / num_heads
   int64_t d_ff = 1024;       // inner width of dense layers
+  BlockSpec mixer = "attention";
+  std::string norm = "rms";  // rms | layer | layer_no_bias
+  bool sandwich_norm = false;  // a second norm behind every mixer and network, before the residual sum
+  std::string positions = "rotary";  // rotary | learned | none
+  RopeSpec rope = {};
   bool causal = true;        // false: every token sees all others; trained by filling in masked tokens
   BlockSpec ffn = "swiglu";  // kind of the dense layers
   int64_t max_positions = 1024;
   double norm_eps = 1e-5, rope_theta = 10000;
-  bool tie_embeddings = false;
+  bool tie_embeddings = false, head_bias = false;
+  double embed_scale = 1, residual_scale = 1, stream_scale = 1, logit_scale = 1;
+  std::string residual = "stream";  // stream | norm: what a branch is added to
   double dropout = 0;        // on the embedding and on every residual branch, training only
   double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(num_branches())
   std::optional<MoESpec> moe;
@@ -131,12 +181,23 @@ struct ModelSpec {
     v("num_kv_heads", num_kv_heads, "key and value heads; 0 = num_heads");
     v("head_dim", head_dim, "width of a head; 0 = d_model / num_heads");
     v("d_ff", d_ff, "inner width of dense layers");
+    v("mixer", mixer, "what moves information between tokens: `switchyard list mixers`");
+    v("norm", norm, "rms, layer (LayerNorm) or layer_no_bias");
+    v("sandwich_norm", sandwich_norm, "a second norm behind every mixer and network, before the residual sum");
+    v("positions", positions, "rotary, learned (a vector per position is added to the embedding) or none");
+    v("rope", rope, "what is special about rotary positions");
     v("causal", causal, "a token sees those before it; false: all of them, for train.objective = 'masked'");
     v("ffn", ffn, "kind of the dense layers: relu, gelu, geglu, swiglu");
     v("max_positions", max_positions, "longest sequence");
-    v("norm_eps", norm_eps, "added to the mean square in RMSNorm");
+    v("norm_eps", norm_eps, "added to the mean square in RMSNorm, to the variance in LayerNorm");
     v("rope_theta", rope_theta, "base of the rotary angles");
     v("tie_embeddings", tie_embeddings, "the head uses the embedding matrix");
+    v("head_bias", head_bias, "logits have a bias per token of the vocabulary");
+    v("embed_scale", embed_scale, "factor of the embedding");
+    v("residual_scale", residual_scale, "factor of what a mixer or network adds to the residual stream");
+    v("stream_scale", stream_scale, "factor of what it is added to");
+    v("residual", residual, "what that is: stream = the residual stream, norm = the stream behind the norm of the branch");
+    v("logit_scale", logit_scale, "factor of the logits");
     v("dropout", dropout, "on the embedding and on every residual branch, training only");
     v("init_std", init_std, "standard deviation of the initial weights");
     v("moe", moe, "the Mixture-of-Experts layers");

@@ -20,9 +20,11 @@ struct MoEOptions {
   int64_t num_experts = 8;
   BlockSpec gate = {"top_k", {{"k", 2}}};
   BlockSpec experts = "swiglu";
-  int64_t num_shared_experts = 0;   // always on; one bank of num_shared_experts * d_expert
+  int64_t num_shared_experts = 0;   // always on; one bank
+  int64_t d_shared = 0;             // of that inner width; 0 = num_shared_experts * d_expert
   BlockSpec join = "sum";           // how they meet the routed sum
   double routed_scale = 1.0;        // multiplies the routed sum
+  bool output_bias = false;         // a bias is added to the output
   CapacityOptions capacity = {};
   std::vector<LossSpec> losses = {};
   BlockSpec dispatcher = "local";
@@ -85,6 +87,7 @@ class MoELayer : public torch::nn::Module {
   std::shared_ptr<Dispatcher> dispatcher_;
   std::shared_ptr<ExpertBank> experts_, shared_;
   std::shared_ptr<Join> join_;
+  torch::Tensor bias_;  // [d_out]; undefined without output_bias
   AuxLosses losses_;
 };
 

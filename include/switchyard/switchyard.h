@@ -13,6 +13,7 @@
 #include "switchyard/join.h"
 #include "switchyard/language_model.h"
 #include "switchyard/loss.h"
+#include "switchyard/mixer.h"
 #include "switchyard/model_spec.h"
 #include "switchyard/moe.h"
 #include "switchyard/plug_in.h"

@@ -11,6 +11,7 @@
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
 #include "switchyard/join.h"
+#include "switchyard/mixer.h"
 #include "switchyard/loss.h"
 
 #include <functional>
@@ -75,6 +76,7 @@ const std::vector<std::pair<std::string, std::function<Parts()>>>& sources() {
       {"gates", gate_parts},
       {"experts", [] { return from_registry("expert", expert_registry()); }},
       {"joins", [] { return from_registry("join", join_registry()); }},
+      {"mixers", [] { return from_registry("mixer", mixer_registry()); }},
       {"losses", [] { return from_registry("loss", loss_registry()); }},
       {"priorities", [] { return from_registry("priority", priority_registry()); }},
       {"dispatchers", [] { return from_registry("dispatcher", dispatcher_registry()); }},

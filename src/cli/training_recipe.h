@@ -10,8 +10,9 @@
 namespace switchyard::cli {
 
 // The recipe that `word` names, with the corpus that comes with the program where it names no text. With `init`, a model
-// folder, its model and tokenizer are the base and keys that the recipe states win.
-[[nodiscard]] Recipe training_recipe(const std::string& word, const std::filesystem::path& init, std::span<const std::string> overrides);
+// folder, its model and tokenizer are the base and keys that the recipe states win. `scale` as scale_recipe takes it.
+[[nodiscard]] Recipe training_recipe(const std::string& word, const std::filesystem::path& init, std::span<const std::string> overrides,
+                                     const std::string& scale = "");
 
 // The text that comes with the program.
 [[nodiscard]] std::filesystem::path embedded_corpus();

@@ -7,6 +7,8 @@ namespace switchyard {
 int64_t Gate::num_parameters() const {
   int64_t n = 0;
   for (const auto& p : parameters()) n += p.numel();
+  for (const auto& item : named_buffers())
+    if (item.key() == "balance.bias") n += item.value().numel();  // of the selection: published counts hold it
   return n;
 }
 

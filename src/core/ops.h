@@ -59,6 +59,31 @@ namespace ops {
 [[nodiscard]] torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
                                       const torch::Tensor& q_segment, const torch::Tensor& k_segment, double scale, bool causal = true);
 
+// What else attention may be asked for; what is 0, undefined or false does nothing.
+struct AttentionOptions {
+  double scale = 0;             // of the scores; 0 = 1 / sqrt(c)
+  bool causal = true;
+  int64_t window = 0;           // a query sees itself and the window - 1 tokens before it
+  double logit_cap = 0;         // scores become cap * tanh(score / cap)
+  torch::Tensor sinks;          // [H]: a score per head that takes its share of the softmax and gives nothing
+  torch::Tensor bias;           // [1 or B, H, Sq, Sk], added to the scores
+  // Weights of stick-breaking instead of a softmax (arXiv:2306.04640 section 3.1.2): beta = sigmoid(score), a_ij = beta_ij times the product
+  // of (1 - beta_im) over the tokens m behind j: near tokens first, no positions needed, and what is left of the stick is left.
+  bool stick_breaking = false;
+};
+// The same with v [B, Sk, G, cv] of any width. Windows, caps, sinks and biases run on plain ATen and make a [Sq, Sk] matrix per
+// head, for some queries at a time.
+[[nodiscard]] torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& q_segment,
+                                      const torch::Tensor& k_segment, const AttentionOptions& options);
+
+// h_t = exp(delta_t A) h_{t-1} + delta_t u_t B_t,  y_t = C_t . h_t + D u_t  (arXiv:2312.00752 section 3.2), h = 0 in front of the first token and
+// before tokens that are flagged in `reset`. u, delta [B, S, E], a [E, N], b and c [B, S, N], d [E], reset [B, S] bool or undefined -> y [B, S, E].
+[[nodiscard]] torch::Tensor selective_scan(const torch::Tensor& u, const torch::Tensor& delta, const torch::Tensor& a, const torch::Tensor& b,
+                                           const torch::Tensor& c, const torch::Tensor& d, const torch::Tensor& reset);
+// The same from `state` [B, E, N] float32 on, which becomes the last h. Without gradient.
+[[nodiscard]] torch::Tensor selective_scan_step(const torch::Tensor& u, const torch::Tensor& delta, const torch::Tensor& a, const torch::Tensor& b,
+                                                const torch::Tensor& c, const torch::Tensor& d, const torch::Tensor& reset, const torch::Tensor& state);
+
 // Loss of each token in nats: logits [T, V], labels [T] int64 -> [T]; 0 where the label is -100.
 [[nodiscard]] torch::Tensor cross_entropy(const torch::Tensor& logits, const torch::Tensor& labels);
 

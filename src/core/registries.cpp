@@ -6,6 +6,7 @@
 #include "switchyard/gate.h"
 #include "switchyard/join.h"
 #include "switchyard/loss.h"
+#include "switchyard/mixer.h"
 
 #define SW_REGISTRY(function, Entry, kind, label)          \
   std::vector<Entry> builtin_##kind##_entries();           \
@@ -29,6 +30,7 @@ SW_REGISTRY(keepers, KeepEntry, keep, "keep block")
 
 SW_REGISTRY(gate_registry, GateEntry, gate, "gate")
 SW_REGISTRY(join_registry, JoinEntry, join, "join")
+SW_REGISTRY(mixer_registry, MixerEntry, mixer, "mixer")
 SW_REGISTRY(loss_registry, LossEntry, loss, "loss")
 SW_REGISTRY(priority_registry, PriorityEntry, priority, "capacity priority")
 SW_REGISTRY(expert_registry, ExpertEntry, expert, "expert kind")

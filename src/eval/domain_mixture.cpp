@@ -43,9 +43,9 @@ torch::Tensor start_prior(const DomainMixtureOptions& o) {
 }
 
 // Walks over the blocks of a text in order.
-class Mixer {
+class DomainMixer {
  public:
-  Mixer(LanguageModel& model, const EvalOptions& options, const DomainMixtureOptions& mixture)
+  DomainMixer(LanguageModel& model, const EvalOptions& options, const DomainMixtureOptions& mixture)
       : model_(model), compute_(options.compute), o_(mixture), prior_(start_prior(mixture)), used_(torch::zeros_like(prior_)) {}
 
   std::vector<double> losses(const data::Batch& batch, int64_t first_token) {
@@ -114,7 +114,7 @@ class Mixer {
 std::optional<DomainMixtureResult> evaluate_domain_mixture(LanguageModel& model, const data::TokenStream& text, const EvalOptions& options,
                                                            const DomainMixtureOptions& mixture, const std::function<bool()>& stop) {
   const EvalMode mode(model);
-  Mixer mixer(model, options, mixture);
+  DomainMixer mixer(model, options, mixture);
   const auto result = evaluate_scores(model, text, options, [&](const data::Batch& batch, int64_t first) { return CellScores{mixer.losses(batch, first), {}}; }, stop);
   if (!result) return std::nullopt;
   return DomainMixtureResult{*result, mixer.prior(), mixer.mean_posterior()};

@@ -1,4 +1,5 @@
 // With plan_dispatch, the only place that visits the four shapes of a Routing.
+#include "core/drop_padding.h"
 #include "core/group_rows.h"
 #include "core/ops.h"
 #include "core/registries.h"
@@ -9,13 +10,6 @@
 
 namespace switchyard {
 namespace {
-
-// Padding is routed nowhere.
-void drop_padding(TokenChoice& choice, const torch::Tensor& valid) {
-  const auto column = valid.unsqueeze(1);
-  choice.expert_ids = choice.expert_ids.masked_fill(~column, -1);
-  choice.weights = choice.weights.masked_fill(~column, 0);
-}
 
 RowContext context_of(const GateInput& input, torch::Tensor row_token, const char* bank = "routed") {
   return {.row_token = std::move(row_token), .training = input.training, .random = input.random.at(bank), .first_token = input.first_token};
@@ -68,7 +62,7 @@ MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : op
                   .d_out = o.d_out, .heads = o.heads};
   experts_ = register_module("experts", experts ? std::move(experts) : expert_registry().make(o.experts, shape));
   if (o.num_shared_experts > 0) {
-    shape.d_expert = o.num_shared_experts * o.d_expert;
+    shape.d_expert = o.d_shared > 0 ? o.d_shared : o.num_shared_experts * o.d_expert;
     shape.num_experts = 1;
     shape.first_expert = 0;
     shape.num_local_experts = 1;
@@ -79,6 +73,7 @@ MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : op
     fail(ErrorKind::config, "join = '{}' in layers.{}.ffn joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
          o.join.kind, o.layer);
   }
+  if (o.output_bias) bias_ = register_parameter("bias", torch::zeros({o.d_out > 0 ? o.d_out : o.d_model}));
 }
 
 Causality MoELayer::causality() const {
@@ -135,7 +130,7 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
     y = run_mix(tokens, *mix, input);
     t.routing = std::move(routing);
   } else {
-    if (auto* choice = std::get_if<TokenChoice>(&routing.choice); choice && input.valid.defined()) drop_padding(*choice, input.valid);
+    if (auto* choice = std::get_if<TokenChoice>(&routing.choice)) drop_padding(*choice, input.valid);
     auto planned = plan_dispatch(std::move(routing), input, options_.num_experts, options_.capacity, priority_.get());
     y = run_rows(tokens, planned.routing, planned.plan, input);
     t.routing = std::move(planned.routing);
@@ -144,9 +139,11 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
   if (trace) t.input = input;
   if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
-  if (!shared_) return y;
-  const auto always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
-  return join_->join(y, always, input, t.stats.terms);
+  if (shared_) {
+    const auto always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
+    y = join_->join(y, always, input, t.stats.terms);
+  }
+  return bias_.defined() ? y + bias_ : y;
 }
 
 torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input) {

@@ -2,8 +2,9 @@
 
 #include "core/ops.h"
 #include "core/sequences.h"
-#include "models/gate_input.h"
+#include "core/gate_input.h"
 #include "models/initial_weights.h"
+#include "models/mixer_of.h"
 #include "models/mixtures.h"
 
 #include <ATen/ATen.h>
@@ -19,8 +20,10 @@ std::shared_ptr<MoELayer> make_moe(const ModelSpec& spec, const MoESpec& m, int6
       .gate = m.gate,
       .experts = m.experts,
       .num_shared_experts = m.num_shared_experts,
+      .d_shared = m.d_shared,
       .join = m.join,
       .routed_scale = m.routed_scale,
+      .output_bias = m.output_bias,
       .capacity = m.capacity,
       .dispatcher = m.dispatcher,
       .layer = layer,
@@ -45,29 +48,43 @@ std::shared_ptr<ExpertBank> make_dense(const ModelSpec& spec, const BlockSpec& k
 
 std::vector<torch::Tensor*> BlockTrace::differentiable() {
   auto out = switchyard::differentiable(moe.stats);
+  if (mixer.stats)
+    for (torch::Tensor* tensor : switchyard::differentiable(*mixer.stats)) out.push_back(tensor);
   for (MixtureStats& mixture : mixtures)
     for (torch::Tensor* tensor : switchyard::differentiable(mixture.stats)) out.push_back(tensor);
   return out;
 }
 
-Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed) : layer_(layer), norm_eps_(spec.norm_eps), dropout_(spec.dropout) {
-  std::optional<RandomStream> init;
-  if (seed) init = RandomStream(*seed, "init").at("layer", static_cast<uint64_t>(layer));
+Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
+    : layer_(layer), dropout_(spec.dropout), residual_scale_(spec.residual_scale), stream_scale_(spec.stream_scale), adds_to_norm_(spec.residual == "norm") {
   const LayerPlan plan = spec.layer(layer);
-  if (plan.attention) {
-    attn_norm_ = register_parameter("attn_norm", torch::ones({spec.d_model}));
-    attn_ = register_module("attn", std::make_shared<Attention>(spec, init ? &*init : nullptr));
+  const bool post = spec.sandwich_norm;
+  if (plan.mixer) {
+    attn_norm_ = Norm(*this, "attn_norm", spec);
+    if (post) attn_post_norm_ = Norm(*this, "attn_post_norm", spec);
+    mixer_ = register_module("attn", make_mixer(spec, layer, seed));
   }
-  if (plan.moe || plan.d_ff) ffn_norm_ = register_parameter("ffn_norm", torch::ones({spec.d_model}));
-  if (plan.moe) moe_ = register_module("ffn", make_moe(spec, *plan.moe, layer, seed));
-  else if (plan.d_ff) dense_ = register_module("ffn", make_dense(spec, plan.ffn, *plan.d_ff, layer, seed));
+  if (plan.d_ff) {
+    const std::string name = plan.moe ? "dense" : "ffn";
+    dense_norm_ = Norm(*this, name + "_norm", spec);
+    if (post) dense_post_norm_ = Norm(*this, name + "_post_norm", spec);
+    dense_ = register_module(name, make_dense(spec, plan.ffn, *plan.d_ff, layer, seed));
+  }
+  if (plan.moe) {
+    moe_reads_input_ = plan.moe->input == "layer";
+    ffn_norm_ = Norm(*this, "ffn_norm", spec);
+    if (post) ffn_post_norm_ = Norm(*this, "ffn_post_norm", spec);
+    moe_ = register_module("ffn", make_moe(spec, *plan.moe, layer, seed));
+  }
   mixtures_ = make_mixtures(spec, layer, seed);
   if (mixtures_) register_module("mixtures", mixtures_);
 }
 
-torch::Tensor Block::dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const {
-  if (!call.training || dropout_ == 0) return branch;
-  return ops::dropout(branch, dropout_, call.dropout_stream(where, layer_));
+torch::Tensor Block::added(const torch::Tensor& stream, const torch::Tensor& branch, const Norm& behind, const CallContext& call, const char* where) const {
+  auto y = behind.defined() ? behind(branch) : branch;
+  if (residual_scale_ != 1) y = y * residual_scale_;
+  if (call.training && dropout_ > 0) y = ops::dropout(y, dropout_, call.dropout_stream(where, layer_));
+  return (stream_scale_ != 1 ? stream * stream_scale_ : stream) + y;
 }
 
 // Merged experts are made once per text, from the mean of its prompt, and stay for all that follows (Lory, arXiv:2405.03133
@@ -91,11 +108,12 @@ torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input
   return moe_->apply(x, input, {.choice = ExpertMix{*cache.mix, at::where(row < rows, row, torch::full({}, -1, torch::kInt64))}}, &trace.moe);
 }
 
-torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook) {
-  if (moe_) {
-    const auto input = gate_input(call, layer_);
-    return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
-  }
+torch::Tensor Block::experts(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
+  const auto input = gate_input(call, layer_);
+  return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
+}
+
+torch::Tensor Block::dense(const torch::Tensor& x, const CallContext& call, const SiteHook& hook) {
   const auto rows = x.view({-1, x.size(-1)});
   const auto offsets = torch::tensor({int64_t{0}, rows.size(0)}, torch::kInt64);
   RowContext context;
@@ -109,12 +127,22 @@ torch::Tensor Block::feed_forward(const torch::Tensor& x, const CallContext& cal
 
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const SiteHook hook = mixtures_ ? mixtures_->hook(gate_input(call, layer_), trace.mixtures) : SiteHook();
+  const auto onto = [&](const torch::Tensor& stream, const torch::Tensor& normed) { return adds_to_norm_ ? normed : stream; };
   auto h = x;
-  if (attn_) h = x + dropped(attn_->forward(ops::rms_norm(x, attn_norm_, norm_eps_), call, cache, hook), call, "attn_dropout");
-  if (!moe_ && !dense_) return h;
-  trace.ffn_input = ops::rms_norm(h, ffn_norm_, norm_eps_);
-  trace.ffn_output = feed_forward(trace.ffn_input, call, cache, trace, hook);
-  return h + dropped(trace.ffn_output, call, "ffn_dropout");
+  if (mixer_) {
+    const auto input = attn_norm_(x);
+    h = added(onto(x, input), mixer_->forward(input, call, cache, trace.mixer, hook), attn_post_norm_, call, "attn_dropout");
+  }
+  if (dense_) {
+    const auto input = dense_norm_(h);
+    const auto output = dense(input, call, hook);
+    if (!moe_) trace.ffn_input = input, trace.ffn_output = output;
+    h = added(onto(h, input), output, dense_post_norm_, call, moe_ ? "dense_dropout" : "ffn_dropout");
+  }
+  if (!moe_) return h;
+  trace.ffn_input = ffn_norm_(moe_reads_input_ ? x : h);
+  trace.ffn_output = experts(trace.ffn_input, call, cache, trace);
+  return added(onto(h, trace.ffn_input), trace.ffn_output, ffn_post_norm_, call, "ffn_dropout");
 }
 
 }  // namespace switchyard

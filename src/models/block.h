@@ -1,9 +1,13 @@
 // One layer of the stack, pre-norm:
-//   h = x + dropout(attention(norm(x)))      y = h + dropout(ffn(norm(h)))
-// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert. A layer of a pattern may have only one
-// of the two. Mixtures may sit at the linears and activations of both (site.h).
+//   h = x + r dropout(mixer(norm(x)))      y = h + r dropout(ffn(norm(h)))
+// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert; r = residual_scale (and stream_scale and
+// residual, ModelSpec, say what it is added to). A layer of a pattern may
+// have only one of the two, or a dense network and experts, in this order. With sandwich_norm what a branch adds is normed as
+// well. With moe.input = "layer" the experts read x instead of h, so that they need not wait for the mixer.
+// Mixtures may sit at the linears and activations of mixer and dense network (site.h).
 #pragma once
 
+#include "models/norm.h"
 #include "models/stack_layer.h"
 
 namespace switchyard {
@@ -16,18 +20,23 @@ class Block final : public StackLayer {
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) override;
   [[nodiscard]] int64_t layer() const override { return layer_; }
   [[nodiscard]] MoELayer* moe() override { return moe_.get(); }
+  [[nodiscard]] const Mixer* mixer() const override { return mixer_.get(); }
   [[nodiscard]] SiteMixtures* mixtures() override { return mixtures_.get(); }
 
  private:
-  torch::Tensor feed_forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace, const SiteHook& hook);
+  torch::Tensor experts(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
+  torch::Tensor dense(const torch::Tensor& x, const CallContext& call, const SiteHook& hook);
   torch::Tensor keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace);
-  torch::Tensor dropped(const torch::Tensor& branch, const CallContext& call, const char* where) const;
+  torch::Tensor added(const torch::Tensor& stream, const torch::Tensor& branch, const Norm& behind, const CallContext& call, const char* where) const;
 
   int64_t layer_;
-  double norm_eps_, dropout_;
-  torch::Tensor attn_norm_, ffn_norm_;  // [d]
-  std::shared_ptr<Attention> attn_;     // null: there is none
-  std::shared_ptr<MoELayer> moe_;       // at most one of the two
+  double dropout_, residual_scale_, stream_scale_;
+  bool adds_to_norm_;
+  bool moe_reads_input_ = false;
+  Norm attn_norm_, dense_norm_, ffn_norm_;            // before mixer, dense network and experts
+  Norm attn_post_norm_, dense_post_norm_, ffn_post_norm_;  // of what they add
+  std::shared_ptr<Mixer> mixer_;       // null: there is none
+  std::shared_ptr<MoELayer> moe_;
   std::shared_ptr<ExpertBank> dense_;
   std::shared_ptr<SiteMixtures> mixtures_;
 };

@@ -6,6 +6,7 @@
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
 #include "switchyard/join.h"
+#include "switchyard/mixer.h"
 
 #include <algorithm>
 
@@ -71,8 +72,16 @@ void drop_needless_pattern(ModelSpec& s) {
 
 ModelSpec canonical(const ModelSpec& spec) {
   ModelSpec s = spec.resolved();
-  if (!s.pattern.empty()) drop_needless_pattern(s);
+  if (!s.pattern.empty()) {
+    drop_needless_pattern(s);
+    const auto period = s.pattern;
+    if (!period.empty())
+      for (int64_t i = static_cast<int64_t>(period.size()); i < s.num_layers; ++i) s.pattern.push_back(period[static_cast<size_t>(i) % period.size()]);
+  }
   s.ffn = with_defaults(expert_registry(), s.ffn);
+  s.mixer = with_defaults(mixer_registry(), s.mixer);
+  for (LayerSpec& layer : s.pattern)
+    if (layer.mixer) layer.mixer = with_defaults(mixer_registry(), *layer.mixer);
   if (!s.moe) return s;
   make_canonical(*s.moe);
   bool has_dense = false;

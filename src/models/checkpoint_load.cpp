@@ -14,6 +14,7 @@ namespace fs = std::filesystem;
 struct Opened {
   const FamilyEntry& family;
   ModelSpec spec;
+  nlohmann::ordered_json config;
 };
 
 Opened open_config(const fs::path& folder) {
@@ -25,7 +26,7 @@ Opened open_config(const fs::path& folder) {
   if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", path.string());
   try {
     const FamilyEntry& family = find_family(*type->string());
-    return {family, family.family->read_config(config).resolved()};
+    return {family, family.family->read_config(config).resolved(), to_json(config)};
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with(path.string())) throw;
     throw Error(error.kind(), path.string() + ": " + error.what());
@@ -72,10 +73,12 @@ ModelSpec load_spec(const fs::path& folder) {
 
 Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
   recover_dir(folder);
-  const auto [family, spec] = open_config(folder);
+  const auto [family, spec, config] = open_config(folder);
   const auto files = SafetensorsSet::open(folder);
   check_scale(folder, spec, files);
   Checkpoint out;
+  out.family = family.name;
+  out.config = config;
   out.tokenizer = open_tokenizer(folder, spec);
   out.model = std::make_shared<LanguageModel>(spec, std::nullopt);
   read_weights(*out.model, *family.family, files);

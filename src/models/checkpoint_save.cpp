@@ -12,10 +12,14 @@ namespace fs = std::filesystem;
 
 const FamilyEntry& own_family() { return find_family("switchyard"); }
 
-const FamilyEntry& choose_family(const ModelSpec& spec, const std::string& wanted) {
+// The family that the model came from, if it still is one of them; else the first that can state it.
+const FamilyEntry& choose_family(const Checkpoint& checkpoint, const std::string& wanted) {
+  const ModelSpec& spec = checkpoint.model->spec();
   if (wanted == "auto") {
-    for (const auto& entry : families())
-      if (&entry != &own_family() && !cannot_state(entry, spec)) return entry;
+    if (!checkpoint.family.empty() && !cannot_state(find_family(checkpoint.family), spec)) return find_family(checkpoint.family);
+    for (const int order : {0, 1})
+      for (const auto& entry : families())
+        if (entry.order == order && &entry != &own_family() && !cannot_state(entry, spec)) return entry;
     return own_family();
   }
   const FamilyEntry& entry = find_family(wanted);
@@ -33,13 +37,25 @@ DType stored_dtype(const std::string& name) {
 
 std::string long_name(DType dtype) { return dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16"; }
 
+// Keys of the file that the model came from and that its family does not write (bookkeeping, defaults of generation) stay.
+void keep_other_keys(nlohmann::ordered_json& config, const Checkpoint& checkpoint, const FamilyEntry& family) {
+  if (checkpoint.family != family.name || !checkpoint.config.is_object()) return;
+  for (const auto& [key, value] : checkpoint.config.items())
+    if (!config.contains(key) && key != "rope_scaling" && key != "quantization_config") config[key] = value;
+}
+
 nlohmann::ordered_json config_of(const Checkpoint& checkpoint, const FamilyEntry& family, DType dtype) {
   auto config = family.family->write_config(checkpoint.model->spec());
   const auto id = [&](std::optional<int32_t> value) { return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr); };
   const Tokenizer* tokenizer = checkpoint.tokenizer.get();
-  config["bos_token_id"] = tokenizer ? id(tokenizer->bos_id()) : nlohmann::ordered_json(nullptr);
-  config["eos_token_id"] = tokenizer ? id(tokenizer->eos_id()) : nlohmann::ordered_json(nullptr);
+  const bool same = checkpoint.family == family.name && checkpoint.config.is_object();
+  const auto token = [&](const char* key, std::optional<int32_t> own) {
+    config[key] = tokenizer ? id(own) : same && checkpoint.config.contains(key) ? checkpoint.config[key] : nlohmann::ordered_json(nullptr);
+  };
+  token("bos_token_id", tokenizer ? tokenizer->bos_id() : std::nullopt);
+  token("eos_token_id", tokenizer ? tokenizer->eos_id() : std::nullopt);
   config["dtype"] = config["torch_dtype"] = long_name(dtype);  // the key from transformers 5 on, and the one before
+  keep_other_keys(config, checkpoint, family);
   return config;
 }
 
@@ -55,7 +71,7 @@ void write_training_state(const Checkpoint& checkpoint, const fs::path& folder) 
 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, const SaveOptions& options) {
   const DType dtype = stored_dtype(options.dtype);
-  const FamilyEntry& family = choose_family(checkpoint.model->spec(), options.family);
+  const FamilyEntry& family = choose_family(checkpoint, options.family);
   AtomicDir dir(folder, "config.json");
   write_file_atomic(dir.path() / "config.json", config_of(checkpoint, family, dtype).dump(2) + "\n");
   (void)write_sharded(dir.path(), stored_weights(*checkpoint.model, *family.family, dtype), options.max_shard_bytes);

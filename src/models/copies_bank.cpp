@@ -67,10 +67,10 @@ torch::Tensor CopiesBank::run_part(size_t copy, const torch::Tensor& rows, const
   call.random = call.random.at("copy", copy);
   BlockTrace unused;
   if (!cache_) return copies_[copy]->forward(x.view({-1, seq, width}), call, nullptr, unused).view({-1, width}).index_select(0, place);
-  LayerCache part{cache_->keys.index_select(0, texts), cache_->values.index_select(0, texts), cache_->length, nullptr};
+  LayerCache part{.state = {}, .length = cache_->length};
+  for (const auto& all : cache_->state) part.state.push_back(all.index_select(0, texts));
   const auto y = copies_[copy]->forward(x.view({-1, seq, width}), call, &part, unused);
-  cache_->keys.index_copy_(0, texts, part.keys);
-  cache_->values.index_copy_(0, texts, part.values);
+  for (size_t i = 0; i < part.state.size(); ++i) cache_->state[i].index_copy_(0, texts, part.state[i]);
   return y.view({-1, width}).index_select(0, place);
 }
 

@@ -1,7 +1,9 @@
 // Closed forms from the sizes alone. Two questions go to plug-ins: a bank without experts knows the size of one, and a gate
 // (small) counts itself.
 #include "models/layer_pattern.h"
+#include "models/mixer_of.h"
 #include "models/mixtures.h"
+#include "models/norm.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
@@ -30,12 +32,12 @@ ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert, int
 // A matrix that multiplies every token: two FLOPs per parameter.
 Part matrix(const char* name, int64_t parameters) { return {name, parameters, parameters, 2.0 * static_cast<double>(parameters)}; }
 
-Part attention(const ModelSpec& s, int64_t layers) {
-  const int64_t q = s.num_heads * s.head_dim, kv = s.num_kv_heads * s.head_dim;
-  Part part = matrix("attention", layers * s.d_model * (2 * q + 2 * kv));
-  const double keys = static_cast<double>(s.max_positions) / (s.causal ? 2 : 1);
-  part.flops_per_token += static_cast<double>(layers) * 4.0 * static_cast<double>(q) * keys;  // scores, and the mean of the values
-  return part;
+// Causal attention sees half of the positions on average.
+double keys_of(const ModelSpec& s) { return static_cast<double>(s.max_positions) / (s.causal ? 2 : 1); }
+
+Part mixer_part(const ModelSpec& s, const LayerGroup& group) {
+  const auto mixer = sizes_of_mixer(s, group.first);
+  return {"attention", group.count * mixer->num_parameters(), group.count * mixer->active_parameters(), static_cast<double>(group.count) * mixer->flops_per_token(keys_of(s))};
 }
 
 // Parts of one name are one line of the table.
@@ -56,17 +58,17 @@ void add_dense(std::vector<Part>& parts, const ModelSpec& s, const LayerPlan& pl
   add(parts, {"dense feed-forward", total, total, static_cast<double>(layers) * one.flops});
 }
 
-// Layers of which there are copies (moe.site = "layer"): attention, two norms and the network, once per copy.
-void add_layer_copies(std::vector<Part>& parts, const ModelSpec& s, int64_t layers) {
+// Layers of which there are copies (moe.site = "layer"): mixer, two norms and the network, once per copy.
+void add_layer_copies(std::vector<Part>& parts, const ModelSpec& s, const LayerGroup& group) {
   const MoESpec& m = *s.moe;
   const auto gate = gate_registry().make(m.gate, GateShape{.d_model = s.d_model, .num_experts = m.num_experts});
-  parts.push_back(matrix("router", layers * gate->num_parameters()));
-  const Part heads = attention(s, layers);
+  add(parts, matrix("router", group.count * gate->num_parameters()));
+  const Part heads = mixer_part(s, group);
   const auto network = size_of(m.experts, s.d_model, m.d_expert);
-  const int64_t one = heads.total + layers * (network.parameters + network.common + 2 * s.d_model);
+  const int64_t one = heads.total + group.count * (network.parameters + network.common + 2 * norm_size(s));
   const double k = gate->experts_per_token();
-  parts.push_back({"copies of layers", m.num_experts * one, static_cast<int64_t>(k * static_cast<double>(one)),
-                   k * (heads.flops_per_token + static_cast<double>(layers) * network.flops)});
+  add(parts, {"copies of layers", m.num_experts * one, static_cast<int64_t>(k * static_cast<double>(one)),
+              k * (heads.flops_per_token + static_cast<double>(group.count) * network.flops)});
 }
 
 void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int64_t moe_layers) {
@@ -77,8 +79,9 @@ void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
   add(parts, {"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
               static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
+  if (m.output_bias) add(parts, {"experts", moe_layers * s.d_model, moe_layers * s.d_model, 0});
   if (m.num_shared_experts == 0) return;
-  const auto shared = size_of(m.experts, s.d_model, m.num_shared_experts * m.d_expert);
+  const auto shared = size_of(m.experts, s.d_model, m.d_shared > 0 ? m.d_shared : m.num_shared_experts * m.d_expert);
   const int64_t always = moe_layers * (shared.parameters + shared.common);
   add(parts, {"shared experts", always, always, layers * shared.flops});
   int64_t joining = 0;
@@ -92,24 +95,28 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   const ModelSpec s = spec.resolved();
   const auto groups = layer_groups(s);
   const auto copied = [&](const LayerGroup& group) { return group.plan.moe && group.plan.moe->site == "layer"; };
-  int64_t attention_layers = 0, copied_layers = 0;
-  for (const auto& group : groups)
-    if (group.plan.attention) (copied(group) ? copied_layers : attention_layers) += group.count;
+  int64_t copied_branches = 0;
+  for (const auto& group : groups) copied_branches += copied(group) ? 2 * group.count : 0;
 
   ParameterCount out;
-  const int64_t vocab = s.vocab_size * s.d_model, norms = (s.num_branches() - 2 * copied_layers + 1) * s.d_model;
+  const int64_t vocab = s.vocab_size * s.d_model;
+  const int64_t norms = ((s.num_branches() - copied_branches) * (s.sandwich_norm ? 2 : 1) + 1) * norm_size(s);
   out.parts.push_back({"embedding", vocab, vocab, 0});
-  if (attention_layers > 0) out.parts.push_back(attention(s, attention_layers));
+  if (s.positions == "learned") out.parts.push_back({"positions", s.max_positions * s.d_model, s.max_positions * s.d_model, 0});
+  for (const auto& group : groups)
+    if (group.plan.mixer && !copied(group)) add(out.parts, mixer_part(s, group));
   out.parts.push_back({"norms", norms, norms, 0});
   for (const auto& group : groups)
     if (group.plan.d_ff) add_dense(out.parts, s, group.plan, group.count);
   for (const auto& group : groups)
     if (group.plan.moe && !copied(group)) add_moe(out.parts, s, *group.plan.moe, group.count);
-  if (copied_layers > 0) add_layer_copies(out.parts, s, copied_layers);
+  for (const auto& group : groups)
+    if (copied(group)) add_layer_copies(out.parts, s, group);
   if (!s.mixtures.empty())
     for (Part& part : count_mixtures(s)) out.parts.push_back(std::move(part));
   Part head = matrix("head", vocab);
   if (s.tie_embeddings) head.total = head.active = 0;  // counted as the embedding
+  if (s.head_bias) head.total += s.vocab_size, head.active += s.vocab_size;
   out.parts.push_back(head);
   for (const auto& part : out.parts) {
     out.total += part.total;

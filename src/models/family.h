@@ -18,14 +18,27 @@ struct Dimension {
   int64_t size = 0;
 };
 
+// What part of a stored tensor is meant, when the file joins what the model keeps apart: the slice `index` of its first dimension
+// (one expert), of that the rows [row, row + rows), of these every `column_step`-th column from `column`, then transposed.
+struct StoredPart {
+  int64_t index = -1;
+  int64_t row = 0, rows = -1;  // -1 = all
+  int64_t column = 0, column_step = 1;
+  bool transposed = false;
+
+  [[nodiscard]] bool whole() const { return index < 0 && rows < 0 && column_step == 1 && !transposed; }
+};
+
 // Where a stored tensor lives in the model: a whole parameter or buffer, or the slice `index` of its first dimension (one
-// expert), and within that the rows [row, row + rows) (gate or up half of a joint matrix).
+// expert), and within that the rows [row, row + rows) (gate or up half of a joint matrix). A stored tensor that holds several has
+// a place for each part.
 struct TensorPlace {
   std::string stored;            // name in the file
   std::string parameter;         // name in LanguageModel::named_parameters() or named_buffers()
-  std::vector<Dimension> shape;  // in the file
+  std::vector<Dimension> shape;  // of the whole tensor in the file
   int64_t index = -1;            // -1 = the whole tensor
   int64_t row = 0, rows = -1;    // -1 = all
+  StoredPart part = {};
 };
 
 struct Family {
@@ -43,6 +56,7 @@ struct Family {
 struct FamilyEntry {
   std::string name, ref, summary;  // name = model_type
   std::shared_ptr<Family> family;
+  int order = 1;  // of those that can state a model the one with the lowest number is written: layouts that most programs read have 0
 };
 
 [[nodiscard]] const std::vector<FamilyEntry>& families();

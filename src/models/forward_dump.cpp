@@ -10,18 +10,15 @@
 namespace switchyard {
 namespace {
 
-void add_moe(ForwardDump& dump, const ModelTrace& trace, int64_t layer) {
-  const auto name = [&](const char* what) { return fmt::format("moe.{}.{}", layer, what); };
-  const MoETrace& moe = trace.moe.at(layer);
-  dump[name("input")] = trace.moe_input.at(layer);
-  dump[name("output")] = trace.moe_output.at(layer);
-  if (moe.routing.scores.logits.defined()) dump[name("router_logits")] = moe.routing.scores.logits;
-  const auto* choice = std::get_if<TokenChoice>(&moe.routing.choice);
+// What a router did with the tokens: `scale` multiplies the sum that its weights form.
+void add_routing(ForwardDump& dump, const std::string& prefix, const Routing& routing, int64_t num_experts, double scale) {
+  if (routing.scores.logits.defined()) dump[prefix + "router_logits"] = routing.scores.logits;
+  const auto* choice = std::get_if<TokenChoice>(&routing.choice);
   if (!choice) return;
-  const auto weights = choice->weights.to(torch::kFloat32);
-  dump[name("topk_index")] = choice->expert_ids;
-  dump[name("topk_weight")] = weights;
-  dump[name("combine")] = torch::zeros({weights.size(0), moe.stats.num_experts}).scatter_add(1, choice->expert_ids.clamp_min(0), weights);
+  const auto weights = choice->weights.to(torch::kFloat32) * scale;
+  dump[prefix + "topk_index"] = choice->expert_ids;
+  dump[prefix + "topk_weight"] = weights;
+  dump[prefix + "combine"] = torch::zeros({weights.size(0), num_experts}).scatter_add(1, choice->expert_ids.clamp_min(0), weights);
 }
 
 torch::Tensor read_ids(const SafetensorsFile& file, const std::string& name, const torch::Tensor& like) {
@@ -48,7 +45,13 @@ ForwardDump forward_dump(LanguageModel& model, const torch::Tensor& input_ids, c
   ForwardDump dump{{"logits", model.logits(out.hidden)}};
   for (size_t i = 0; i < trace.hidden_states.size(); ++i) dump[fmt::format("hidden_states.{}", i)] = trace.hidden_states[i];
   dump[fmt::format("layer.{}.output", model.spec().num_layers - 1)] = trace.last_layer_output;
-  for (const auto& item : trace.moe) add_moe(dump, trace, item.first);
+  for (const auto& [layer, moe] : model.moe_layers()) {
+    const auto prefix = fmt::format("moe.{}.", layer);
+    dump[prefix + "input"] = trace.moe_input.at(layer);
+    dump[prefix + "output"] = trace.moe_output.at(layer);
+    add_routing(dump, prefix, trace.moe.at(layer).routing, moe->options().num_experts, moe->options().routed_scale);
+  }
+  for (const auto& [layer, mixer] : trace.mixer) add_routing(dump, fmt::format("moe.{}.attn.", layer), mixer.routing, mixer.stats->num_experts, 1);
   return dump;
 }
 

@@ -17,6 +17,7 @@ namespace switchyard {
 //   moe.{i}.router_logits [T,E]             before noise and normalisation
 //   moe.{i}.topk_index, topk_weight [T,k]   chosen experts (-1: none, as for padding) and final weights
 //   moe.{i}.combine [T,E]                   the same as a dense matrix
+//   moe.{i}.attn.*                          router_logits, topk_* and combine of the experts of a mixer
 // A gate without token choices (soft slots, expert choice, mixes) has no topk_* and no combine.
 using ForwardDump = std::map<std::string, torch::Tensor>;
 

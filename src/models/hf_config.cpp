@@ -12,10 +12,19 @@ namespace switchyard {
 namespace {
 
 // Bookkeeping, generation defaults and output switches: they do not touch logits.
-constexpr std::array<std::string_view, 48> kHarmless{"_name_or_path",
+constexpr std::array<std::string_view, 57> kHarmless{"_name_or_path",
                                                      "add_cross_attention",
                                                      "architectures",
                                                      "attention_dropout",
+                                                     "attn_pdrop",
+                                                     "auto_map",
+                                                     "emb_pdrop",
+                                                     "ffn_dropout",
+                                                     "hidden_dropout",
+                                                     "initializer_range",
+                                                     "resid_pdrop",
+                                                     "use_mamba_kernels",
+                                                     "num_logits_to_keep",
                                                      "attn_implementation",
                                                      "_attn_implementation_autoset",
                                                      "bad_words_ids",
@@ -67,7 +76,7 @@ std::string text_of(const ConfigNode& node) { return to_json(node).dump(); }
 
 }  // namespace
 
-HfConfig::HfConfig(const ConfigNode& config) : config_(config) {
+HfConfig::HfConfig(const ConfigNode& config, std::string path) : config_(config), path_(std::move(path)) {
   if (!config.is_table()) detail::wrong_type(config, "config.json", "an object");
 }
 
@@ -101,6 +110,14 @@ double HfConfig::number(std::string_view key, std::optional<double> absent) {
   return value;
 }
 
+int64_t HfConfig::integer(std::string_view key, int64_t absent) {
+  const ConfigNode* node = take(key);
+  if (!node) return absent;
+  read_any(*node, path_ + std::string(key), absent);
+  if (absent < 0) fail(ErrorKind::config, "{}{} = {}, expected 0 or more", head(*node), key, absent);
+  return absent;
+}
+
 bool HfConfig::flag(std::string_view key, bool absent) {
   const ConfigNode* node = take(key);
   if (node) read_any(*node, std::string(key), absent);
@@ -112,29 +129,115 @@ void HfConfig::only(std::string_view key, const ConfigNode& value, std::string_v
   if (node && text_of(*node) != text_of(value)) fail(ErrorKind::unsupported, "{}{} = {}: {}", head(*node), key, text_of(*node), why);
 }
 
-void HfConfig::check_rope_table(const ConfigNode& table, std::string_view key, std::optional<double>& theta) {
-  if (!table.is_table()) detail::wrong_type(table, std::string(key), "an object");
-  for (const auto& [name, node] : *table.table()) {
-    const bool plain_type = (name == "rope_type" || name == "type") && node.string() && *node.string() == "default";
-    if (name == "rope_theta") read_any(node, std::string(key) + ".rope_theta", theta);
-    else if (!plain_type)
-      fail(ErrorKind::unsupported, "{}{}.{} = {}: only plain rotary positions (rope_type \"default\") are supported", head(node), key, name, text_of(node));
-  }
+std::string HfConfig::text(std::string_view key, const std::string& absent) {
+  std::string out = absent;
+  if (const ConfigNode* node = take(key)) read_any(*node, path_ + std::string(key), out);
+  return out;
 }
 
-double HfConfig::rope_theta(double absent) {
-  std::optional<double> inner;
-  for (const char* key : {"rope_parameters", "rope_scaling"})
-    if (const ConfigNode* table = take(key)) check_rope_table(*table, key, inner);
-  const double outer = number("rope_theta", inner.value_or(absent));
-  if (inner && *inner != outer) fail(ErrorKind::config, "{}rope_theta = {}, but rope_parameters.rope_theta = {}", head(config_), outer, *inner);
-  return outer;
+std::vector<std::string> HfConfig::texts(std::string_view key) {
+  std::vector<std::string> out;
+  if (const ConfigNode* node = take(key)) read_any(*node, path_ + std::string(key), out);
+  return out;
+}
+
+std::vector<int64_t> HfConfig::integers(std::string_view key) {
+  std::vector<int64_t> out;
+  if (const ConfigNode* node = take(key)) read_any(*node, path_ + std::string(key), out);
+  return out;
+}
+
+bool HfConfig::has(std::string_view key) const {
+  const ConfigNode* node = config_.find(key);
+  return node && !node->is_null();
+}
+
+bool HfConfig::is_text(std::string_view key, std::string_view value) {
+  const ConfigNode* node = take(key);
+  return node && node->string() && *node->string() == value;
+}
+
+HfConfig HfConfig::nested(std::string_view key) {
+  static const ConfigNode nothing{ConfigNode::Table{}};
+  const ConfigNode* node = take(key);
+  return HfConfig(node ? *node : nothing, path_ + std::string(key) + ".");
+}
+
+namespace {
+
+// Keys of one table of rotary parameters, by any of the names in use.
+struct RopeTable {
+  std::optional<double> theta, partial;
+  RopeSpec rope;
+};
+
+std::vector<double> numbers(const ConfigNode& node, const std::string& path) {
+  std::vector<double> out;
+  read_any(node, path, out);
+  return out;
+}
+
+void read_rope_key(RopeTable& out, const std::string& key, const ConfigNode& node, const std::string& path) {
+  RopeSpec& r = out.rope;
+  const auto number = [&](double& to) { read_any(node, path, to); };
+  if (key == "rope_theta") out.theta.emplace(), number(*out.theta);
+  else if (key == "partial_rotary_factor") out.partial.emplace(), number(*out.partial);
+  else if (key == "factor") number(r.factor);
+  else if (key == "attention_factor") number(r.attention_factor);
+  else if (key == "beta_fast") number(r.beta_fast);
+  else if (key == "beta_slow") number(r.beta_slow);
+  else if (key == "mscale") number(r.mscale);
+  else if (key == "mscale_all_dim") number(r.mscale_all_dim);
+  else if (key == "low_freq_factor") number(r.low_freq_factor);
+  else if (key == "high_freq_factor") number(r.high_freq_factor);
+  else if (key == "short_mscale") number(r.short_mscale);
+  else if (key == "long_mscale") number(r.long_mscale);
+  else if (key == "short_factor") r.short_factor = numbers(node, path);
+  else if (key == "long_factor") r.long_factor = numbers(node, path);
+  else if (key == "truncate") read_any(node, path, r.truncate);
+  else if (key == "original_max_position_embeddings") read_any(node, path, r.original_positions);
+  else fail(ErrorKind::unsupported, "{}{} = {} is not known and may change the rotary positions", head(node), path, text_of(node));
+}
+
+void read_rope_type(RopeTable& out, const ConfigNode& node, const std::string& path) {
+  std::string type;
+  read_any(node, path, type);
+  if (type == "su") type = "longrope";  // its first name
+  if (type != "default" && type != "linear" && type != "dynamic" && type != "yarn" && type != "llama3" && type != "longrope")
+    fail(ErrorKind::unsupported, "{}{} = '{}': expected default, linear, dynamic, yarn, llama3 or longrope", head(node), path, type);
+  if (type != "default") out.rope.scaling = type;  // what one of two tables says, the other need not repeat
+}
+
+}  // namespace
+
+void HfConfig::read_rope(ModelSpec& spec, double absent_theta, double absent_partial) {
+  RopeTable out;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const ConfigNode* table = take(key);
+    if (!table) continue;
+    if (!table->is_table()) detail::wrong_type(*table, key, "an object");
+    for (const auto& [name, node] : *table->table()) {
+      const std::string path = std::string(key) + "." + name;
+      if (name == "rope_type" || name == "type") read_rope_type(out, node, path);
+      else if (!node.is_null()) read_rope_key(out, name, node, path);
+    }
+  }
+  const double outer = number("rope_theta", out.theta.value_or(absent_theta));
+  if (out.theta && *out.theta != outer) fail(ErrorKind::config, "{}rope_theta = {}, but rope_parameters.rope_theta = {}", head(config_), outer, *out.theta);
+  spec.rope_theta = outer;
+  const double partial = number("partial_rotary_factor", out.partial.value_or(absent_partial));
+  if (out.rope.original_positions == 0) out.rope.original_positions = size("original_max_position_embeddings", 0);
+  if (!(partial > 0 && partial <= 1)) fail(ErrorKind::config, "{}partial_rotary_factor = {}, expected a number above 0 and at most 1", head(config_), partial);
+  // What a scaling does not use would only make equal models look different.
+  if (out.rope.scaling == "none") out.rope = {};
+  spec.rope = out.rope;
+  if (partial < 1) spec.rope.dims = static_cast<int64_t>(partial * static_cast<double>(spec.head_dim));
 }
 
 void HfConfig::refuse_other_keys() const {
   for (const auto& [key, node] : *config_.table())
     if (!node.is_null() && !taken_.count(key) && std::find(kHarmless.begin(), kHarmless.end(), key) == kHarmless.end())
-      fail(ErrorKind::unsupported, "{}key '{}' (= {}) is not known and may change what the model computes", head(node), key, text_of(node));
+      fail(ErrorKind::unsupported, "{}key '{}{}' (= {}) is not known and may change what the model computes", head(node), path_, key, text_of(node));
 }
 
 }  // namespace switchyard

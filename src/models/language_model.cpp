@@ -7,6 +7,9 @@
 #include "models/checkpointed_block.h"
 #include "models/initial_weights.h"
 #include "models/layer_copies.h"
+#include "models/mixer_of.h"
+#include "models/norm.h"
+#include "models/rotary.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -28,9 +31,11 @@ struct LanguageModel::Impl {
     for (const MixtureSpec& mixture : spec.mixtures) mixture_losses.emplace_back(losses_of(mixture.losses));
   }
 
-  torch::Tensor embed, norm, head;  // [V, d], [d], [V, d]; head is embed when they are tied
+  torch::Tensor embed, head, head_bias;  // [V, d], [V, d], [V]; head is embed when they are tied
+  torch::Tensor position_embed;          // [max_positions, d]; undefined without learned positions
+  Norm norm;
   std::vector<std::shared_ptr<StackLayer>> blocks;
-  RotaryTable rotary;
+  Rotary rotary;
   AuxLosses aux_losses;
   std::vector<AuxLosses> mixture_losses;  // by mixture
 };
@@ -94,6 +99,7 @@ void set_previous(CallContext& call, const torch::Tensor& ids, KvCache* cache) {
 }
 
 void add_to_trace(ModelTrace& trace, StackLayer& block, const BlockTrace& done) {
+  if (done.mixer.stats) trace.mixer.emplace(block.layer(), done.mixer);
   if (!block.moe()) return;
   trace.moe.emplace(block.layer(), done.moe);
   trace.moe_input.emplace(block.layer(), done.ffn_input);
@@ -115,10 +121,13 @@ LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed
   impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
   for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), make_stack_layer(spec_, i, seed)));
-  impl_->norm = register_parameter("norm", torch::ones({spec_.d_model}));
+  impl_->norm = Norm(*this, "norm", spec_);
   impl_->head =
       spec_.tie_embeddings ? impl_->embed : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
-  impl_->rotary = RotaryTable(spec_.max_positions, spec_.head_dim, spec_.rope_theta);
+  if (spec_.head_bias) impl_->head_bias = register_parameter("head_bias", torch::zeros({spec_.vocab_size}));
+  if (spec_.positions == "learned")
+    impl_->position_embed = register_parameter("position_embed", normal_weight(stream, "position_embed", {spec_.max_positions, spec_.d_model}, spec_.init_std));
+  impl_->rotary = Rotary(spec_, rotary_dims(spec_));
 }
 
 ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions& options) {
@@ -128,8 +137,8 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   const at::AutoGradMode grad(at::GradMode::is_enabled() && !options.cache);
 
   CallContext call;
-  call.rotary = impl_->rotary;
   call.positions = positions_of(batch, options, spec_.max_positions);
+  call.rotary = impl_->rotary.upto(call.positions.numel() > 0 ? call.positions.max().item<int64_t>() + 1 : 1);
   set_segments(call, batch, options.cache);
   set_previous(call, ids, options.cache);
   if (batch.tags.defined()) call.tags = batch.tags.to(torch::kInt64).reshape({-1});
@@ -139,6 +148,8 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   call.training = is_training();
 
   auto x = at::embedding(impl_->embed, ids);  // [B, S, d]
+  if (spec_.embed_scale != 1) x = x * spec_.embed_scale;
+  if (impl_->position_embed.defined()) x = x + at::embedding(impl_->position_embed, call.positions);
   if (call.training && spec_.dropout > 0) x = ops::dropout(x, spec_.dropout, call.dropout_stream("embed_dropout", 0));
   ModelOutput out;
   if (options.trace) {
@@ -151,20 +162,21 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       x = checkpointed_forward(block, x, call, done);
     } else if (options.cache) {
       const auto i = static_cast<size_t>(block->layer());
-      LayerCache layer{options.cache->keys[i], options.cache->values[i], options.cache->length, &options.cache->mixes[i]};
+      LayerCache layer{options.cache->states[i], options.cache->length, &options.cache->mixes[i]};
       x = block->forward(x, call, &layer, done);
     } else {
       x = block->forward(x, call, nullptr, done);
       give_own_node(done);
     }
     if (block->moe()) out.stats.push_back(done.moe.stats);
+    if (done.mixer.stats) out.mixer_stats.push_back(*done.mixer.stats);
     out.mixtures.insert(out.mixtures.end(), done.mixtures.begin(), done.mixtures.end());
     if (!options.trace) continue;
     add_to_trace(*options.trace, *block, done);
     options.trace->hidden_states.push_back(x);
   }
   if (options.cache) options.cache->length += ids.size(1);
-  out.hidden = ops::rms_norm(x, impl_->norm, spec_.norm_eps);
+  out.hidden = impl_->norm(x);
   if (options.trace) {
     options.trace->last_layer_output = x;
     options.trace->hidden_states.back() = out.hidden;
@@ -172,12 +184,18 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   return out;
 }
 
-torch::Tensor LanguageModel::logits(const torch::Tensor& hidden) { return ops::linear(hidden, impl_->head); }
+torch::Tensor LanguageModel::logits(const torch::Tensor& hidden) {
+  auto out = ops::linear(hidden, impl_->head);
+  if (spec_.logit_scale != 1) out = out * spec_.logit_scale;
+  return impl_->head_bias.defined() ? out + impl_->head_bias : out;
+}
 
 AuxLoss LanguageModel::aux_loss(const std::vector<RoutingStats>& stats) const { return impl_->aux_losses(stats); }
 
 AuxLoss LanguageModel::aux_loss(const ModelOutput& output) const {
-  AuxLoss out = aux_loss(output.stats);
+  auto routers = output.stats;
+  routers.insert(routers.end(), output.mixer_stats.begin(), output.mixer_stats.end());
+  AuxLoss out = aux_loss(routers);
   for (size_t i = 0; i < impl_->mixture_losses.size(); ++i) {
     std::vector<RoutingStats> sites;
     for (const MixtureStats& one : output.mixtures)

@@ -1,6 +1,6 @@
 #include "models/layer_copies.h"
 
-#include "models/gate_input.h"
+#include "core/gate_input.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>

@@ -6,6 +6,7 @@
 
 #include "base/nearest_name.h"
 #include "switchyard/error.h"
+#include "switchyard/mixer.h"
 
 #include <algorithm>
 
@@ -13,18 +14,41 @@ namespace switchyard {
 namespace {
 
 struct Words {
-  bool attention = false, dense = false, moe = false;
+  std::string mixer = "";  // "attention" = the model's
+  bool dense = false, moe = false;
 };
 
+std::vector<std::string> split_words(const std::string& kind) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin <= kind.size();) {
+    const size_t end = std::min(kind.find('+', begin), kind.size());
+    out.push_back(kind.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
+}
+
 Words words_of(const LayerSpec& layer, size_t entry) {
-  const std::string& kind = layer.kind;
-  if (kind == "attention") return {.attention = true};
-  if (kind == "dense") return {.dense = true};
-  if (kind == "moe") return {.moe = true};
-  if (kind == "attention+dense") return {.attention = true, .dense = true};
-  if (kind == "attention+moe") return {.attention = true, .moe = true};
-  const std::vector<std::string> known = {"attention", "dense", "moe", "attention+dense", "attention+moe"};
-  fail(ErrorKind::config, "model.pattern[{}] = '{}' is no layer{}", entry, kind, suggestion(kind, known));
+  std::vector<std::string> mixers;
+  for (const auto& known : mixer_registry().all()) mixers.push_back(known.name);
+  Words out;
+  int done = 0;  // mixer, dense, moe: in this order, each at most once
+  for (const auto& word : split_words(layer.kind)) {
+    const int place = word == "dense" ? 2 : word == "moe" ? 3 : std::find(mixers.begin(), mixers.end(), word) != mixers.end() ? 1 : 0;
+    if (place == 0) {
+      std::vector<std::string> known = mixers;
+      for (const auto& mixer : mixers)
+        for (const char* network : {"+dense", "+moe", "+dense+moe"}) known.push_back(mixer + network);
+      known.insert(known.end(), {"dense", "moe"});
+      fail(ErrorKind::config, "model.pattern[{}] = '{}' is no layer{}", entry, layer.kind, suggestion(layer.kind, known));
+    }
+    if (place <= done) fail(ErrorKind::config, "model.pattern[{}] = '{}': expected a mixer, dense, moe, in this order, each at most once", entry, layer.kind);
+    done = place;
+    if (place == 1) out.mixer = word;
+    out.dense = out.dense || place == 2;
+    out.moe = out.moe || place == 3;
+  }
+  return out;
 }
 
 // Keys that say which layers have experts, or that hold for all layers together.
@@ -53,7 +77,8 @@ MoESpec experts_of(const ModelSpec& s, const LayerSpec& layer, size_t entry) {
 LayerPlan plan_of(const ModelSpec& s, size_t entry) {
   const LayerSpec& layer = s.pattern[entry];
   const Words words = words_of(layer, entry);
-  LayerPlan out{.attention = words.attention, .d_ff = {}, .ffn = layer.ffn.value_or(s.ffn), .moe = {}};
+  LayerPlan out{.mixer = {}, .d_ff = {}, .ffn = layer.ffn.value_or(s.ffn), .moe = {}};
+  if (!words.mixer.empty()) out.mixer = layer.mixer.value_or(words.mixer == "attention" ? s.mixer : BlockSpec(words.mixer));
   if (words.dense) out.d_ff = layer.d_ff > 0 ? layer.d_ff : s.d_ff;
   if (words.moe) out.moe = experts_of(s, layer, entry);
   return out;
@@ -68,6 +93,9 @@ void resolve(ModelSpec& s, size_t entry) {
   const Words words = words_of(layer, entry);
   for (const auto& [key, value] : {std::pair{"d_ff", layer.d_ff}, {"d_expert", layer.d_expert}})
     if (value < 0) fail(ErrorKind::config, "model.pattern[{}].{} = {}, expected 1 or more, or 0 for the model's", entry, key, value);
+  if (words.mixer.empty() && layer.mixer) refuse(layer, entry, "mixer", "mixer");
+  if (layer.mixer && words.mixer != "attention" && layer.mixer->kind != words.mixer)
+    fail(ErrorKind::config, "model.pattern[{}] = '{}' has mixer = '{}'; give one of the two", entry, layer.kind, layer.mixer->kind);
   if (!words.dense && layer.d_ff != 0) refuse(layer, entry, "d_ff", "dense network");
   if (!words.dense && layer.ffn) refuse(layer, entry, "ffn", "dense network");
   if (!words.moe && layer.d_expert != 0) refuse(layer, entry, "d_expert", "experts");
@@ -89,7 +117,7 @@ bool ModelSpec::is_moe_layer(int64_t layer) const {
 
 LayerPlan ModelSpec::layer(int64_t layer) const {
   if (!pattern.empty()) return plan_of(*this, static_cast<size_t>(layer) % pattern.size());
-  LayerPlan out{.attention = true, .d_ff = {}, .ffn = ffn, .moe = {}};
+  LayerPlan out{.mixer = mixer, .d_ff = {}, .ffn = ffn, .moe = {}};
   if (is_moe_layer(layer)) out.moe = moe;
   else out.d_ff = d_ff;
   return out;
@@ -101,7 +129,7 @@ int64_t ModelSpec::num_branches() const {
   for (int64_t i = 0; i < num_layers; ++i) {
     const size_t entry = static_cast<size_t>(i) % pattern.size();
     const Words words = words_of(pattern[entry], entry);
-    branches += words.attention + (words.dense || words.moe);
+    branches += !words.mixer.empty() + words.dense + words.moe;
   }
   return branches;
 }

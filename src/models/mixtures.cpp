@@ -1,7 +1,7 @@
 #include "models/mixtures.h"
 
 #include "base/nearest_name.h"
-#include "models/attention.h"
+#include "models/mixer_of.h"
 #include "switchyard/error.h"
 
 #include <algorithm>
@@ -86,7 +86,8 @@ void check_parts(const ModelSpec& spec, size_t index, const Site& site, int64_t 
 
 std::vector<Site> sites_of(const ModelSpec& spec, int64_t layer) {
   const LayerPlan plan = spec.layer(layer);
-  auto out = plan.attention ? Attention::sites(spec) : std::vector<Site>();
+  const auto mixer = sizes_of_mixer(spec, layer);
+  auto out = mixer ? mixer->sites() : std::vector<Site>();
   if (!plan.d_ff) return out;
   const BankShape shape{.d_model = spec.d_model, .d_expert = *plan.d_ff, .num_local_experts = 0, .init_std = 0, .init_out_std = 0};
   for (Site& site : expert_registry().make(plan.ffn, shape)->sites()) out.push_back(std::move(site));

@@ -4,7 +4,9 @@
 #include "core/registries.h"
 #include "models/gate_rehearsal.h"
 #include "models/layer_pattern.h"
+#include "models/mixer_of.h"
 #include "models/mixtures.h"
+#include "models/rotary.h"
 #include "switchyard/dispatcher.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
@@ -54,7 +56,7 @@ void resolve_heads(ModelSpec& s) {
       fail(ErrorKind::config, "model.num_heads = {} does not divide d_model = {}; give head_dim, or sizes that divide", s.num_heads, s.d_model);
     s.head_dim = s.d_model / s.num_heads;
   }
-  if (s.head_dim % 2 != 0)
+  if (s.head_dim % 2 != 0 && s.positions == "rotary")
     fail(ErrorKind::config, "model.head_dim = {} is odd: rotary positions turn pairs of coordinates; expected an even number", s.head_dim);
 }
 
@@ -123,6 +125,8 @@ void resolve_moe_sizes(ModelSpec& s) {
   at_least(m.d_expert, 0, "moe.d_expert");
   if (m.d_expert == 0) m.d_expert = s.d_ff;
   at_least(m.num_shared_experts, 0, "moe.num_shared_experts");
+  at_least(m.d_shared, 0, "moe.d_shared");
+  if (m.d_shared > 0 && m.num_shared_experts == 0) fail(ErrorKind::config, "model.moe.d_shared = {}, but num_shared_experts = 0; expected at least 1", m.d_shared);
   at_least(m.every, 1, "moe.every");
   at_least(m.offset, 0, "moe.offset");
   at_least(m.first_k_dense, 0, "moe.first_k_dense");
@@ -154,6 +158,7 @@ void check_layer_copies(const ModelSpec& s) {
 void check_moe(const ModelSpec& s, int64_t layer) {
   const MoESpec& m = *s.moe;
   one_of(m.site, {"ffn", "layer"}, "moe.site");
+  one_of(m.input, {"stream", "layer"}, "moe.input");
   check_layer_copies(s);
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
@@ -165,6 +170,10 @@ void check_moe(const ModelSpec& s, int64_t layer) {
 }
 
 void check_layer(const ModelSpec& s, const LayerGroup& group) {
+  if (group.plan.mixer) {
+    mixer_registry().check(*group.plan.mixer, "model.mixer");
+    (void)sizes_of_mixer(s, group.first);
+  }
   expert_registry().check(group.plan.ffn, "model.ffn");
   if (group.plan.d_ff) at_least(*group.plan.d_ff, 1, "d_ff");
   if (!group.plan.moe) return;
@@ -191,7 +200,7 @@ void check_total(const ModelSpec& s) {
   const auto d = [](int64_t n) { return static_cast<double>(n); };
   double widths = 0;
   for (const auto& [plan, first, count] : layer_groups(s)) {
-    double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(plan.d_ff.value_or(0));
+    double width = 2 * d(s.num_heads + s.num_kv_heads) * d(s.head_dim) + 3 * d(plan.d_ff.value_or(0));  // a mixer may be larger by a small factor
     if (plan.moe) width += 3 * d(plan.moe->d_expert) * d(plan.moe->num_experts + plan.moe->num_shared_experts);
     if (plan.moe && plan.moe->site == "layer") width *= d(plan.moe->num_experts);
     widths += d(count) * width;
@@ -213,6 +222,14 @@ ModelSpec ModelSpec::resolved() const {
   resolve_heads(s);
   positive(s.norm_eps, "norm_eps");
   positive(s.rope_theta, "rope_theta");
+  one_of(s.norm, {"rms", "layer", "layer_no_bias"}, "norm");
+  one_of(s.positions, {"rotary", "learned", "none"}, "positions");
+  check_rope(s);
+  positive(s.embed_scale, "embed_scale");
+  positive(s.residual_scale, "residual_scale");
+  positive(s.stream_scale, "stream_scale");
+  positive(s.logit_scale, "logit_scale");
+  one_of(s.residual, {"stream", "norm"}, "residual");
   within(s.dropout, 0, 1, "dropout");
   within(s.init_std, 0, HUGE_VAL, "init_std");
   expert_registry().check(s.ffn, "model.ffn");
@@ -220,6 +237,7 @@ ModelSpec ModelSpec::resolved() const {
   if (!s.pattern.empty()) resolve_pattern(s);
   check_total(s);
   check_layers(s);
+  (void)rotary_dims(s);
   check_mixtures(s);
   return s;
 }

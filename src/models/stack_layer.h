@@ -2,7 +2,7 @@
 #pragma once
 
 #include "layer/site_mixture.h"
-#include "models/attention.h"
+#include "switchyard/mixer.h"
 #include "switchyard/moe.h"
 
 namespace switchyard {
@@ -11,6 +11,7 @@ namespace switchyard {
 struct BlockTrace {
   MoETrace moe;
   torch::Tensor ffn_input, ffn_output;  // [B, S, d]: after the norm; before dropout and the residual sum. Of copies: x and y
+  MixerTrace mixer;                     // of a mixer with experts
   std::vector<MixtureStats> mixtures;   // at the sites, in the order in which they were reached
 
   // What losses send gradient through.
@@ -23,6 +24,7 @@ class StackLayer : public torch::nn::Module {
   [[nodiscard]] virtual torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) = 0;
   [[nodiscard]] virtual int64_t layer() const = 0;
   [[nodiscard]] virtual MoELayer* moe() = 0;  // null where no expert is chosen
+  [[nodiscard]] virtual const Mixer* mixer() const { return nullptr; }  // null without one
   [[nodiscard]] virtual SiteMixtures* mixtures() { return nullptr; }  // null without any
 };
 

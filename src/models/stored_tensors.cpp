@@ -2,7 +2,10 @@
 
 #include "switchyard/error.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <set>
 
 namespace switchyard {
@@ -94,16 +97,46 @@ void check_finite(const float* values, int64_t n, const TensorPlace& place, cons
   }
 }
 
-void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
-  if (!target.is_contiguous() || target.sizes() != torch::IntArrayRef(sizes(place)))
-    fail(ErrorKind::internal, "table row '{}' does not fit parameter '{}'", place.stored, place.parameter);
-  check_shape(place, entry, files);
-  if (target.scalar_type() == torch::kFloat32) {
-    to_float32(entry, target.data_ptr<float>());
-    check_finite(target.data_ptr<float>(), target.numel(), place, files);
-  } else {
-    target.copy_(as_tensor(entry));  // a buffer of counts or flags
+// Rows of the first dimension lie side by side in the file.
+TensorEntry rows_of(TensorEntry entry, int64_t first, int64_t count) {
+  const auto row = static_cast<size_t>(item_size(entry.dtype)) * static_cast<size_t>(entry.numel() / std::max<int64_t>(1, entry.shape[0]));
+  entry.bytes = entry.bytes.subspan(static_cast<size_t>(first) * row, static_cast<size_t>(count) * row);
+  entry.shape[0] = count;
+  return entry;
+}
+
+TensorEntry piece(const TensorPlace& place, TensorEntry entry) {
+  if (place.part.index >= 0) {
+    entry = rows_of(std::move(entry), place.part.index, 1);
+    entry.shape.erase(entry.shape.begin());
   }
+  return place.part.rows >= 0 ? rows_of(std::move(entry), place.part.row, place.part.rows) : entry;
+}
+
+// The part of a whole stored tensor, as a view.
+torch::Tensor view_of(const torch::Tensor& whole, const StoredPart& part, bool columns_only = false) {
+  auto out = whole;
+  if (!columns_only && part.index >= 0) out = out.select(0, part.index);
+  if (!columns_only && part.rows >= 0) out = out.narrow(0, part.row, part.rows);
+  if (part.column_step > 1) out = out.slice(-1, part.column, {}, part.column_step);
+  return part.transposed ? out.transpose(-1, -2) : out;
+}
+
+void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+  check_shape(place, entry, files);
+  const bool direct = target.is_contiguous() && place.part.column_step == 1 && !place.part.transposed;
+  const TensorEntry mine = piece(place, entry);
+  if (target.scalar_type() != torch::kFloat32) {
+    target.copy_(view_of(as_tensor(mine), place.part, true));  // a buffer of counts or flags
+    return;
+  }
+  const auto read = direct ? target : torch::empty(mine.shape, torch::kFloat32);
+  const auto part = direct ? target : view_of(read, place.part, true);
+  if (part.sizes() != target.sizes() || read.numel() != mine.numel())
+    fail(ErrorKind::internal, "table row '{}' does not fit parameter '{}'", place.stored, place.parameter);
+  to_float32(mine, read.data_ptr<float>());
+  check_finite(read.data_ptr<float>(), read.numel(), place, files);
+  if (!direct) target.copy_(part);
 }
 
 torch::ScalarType torch_type(DType dtype, const std::string& name) {
@@ -135,15 +168,20 @@ DType stored_type(torch::ScalarType type, const std::string& name) {
   fail(ErrorKind::internal, "tensor '{}' has a type that cannot be stored", name);
 }
 
-TensorSource source(const std::string& name, DType dtype, std::vector<int64_t> shape, const torch::Tensor& tensor) {
+// `make` is asked when the tensor is written.
+TensorSource source(const std::string& name, DType dtype, std::vector<int64_t> shape, const std::function<torch::Tensor()>& make) {
   const auto type = torch_type(dtype, name);
-  return {name, dtype, std::move(shape), [name, tensor, type](Sink& sink) {
+  return {name, dtype, std::move(shape), [name, make, type](Sink& sink) {
+            const auto tensor = make();
             const auto bytes = tensor.to(type).contiguous();
             if (type == torch::kFloat16 && tensor.scalar_type() != type && !bytes.isfinite().all().item<bool>())
               fail(ErrorKind::numeric, "tensor '{}' has values beyond 65504, the largest float16; store bfloat16 or float32", name);
             sink.write(std::span(static_cast<const std::byte*>(bytes.data_ptr()), bytes.nbytes()));
           }};
 }
+
+// Selection biases stay float32 in published files: they move in steps that bfloat16 cannot tell apart.
+bool keeps_float32(const std::string& stored) { return stored.ends_with("e_score_correction_bias"); }
 
 }  // namespace
 
@@ -158,24 +196,43 @@ void read_weights(LanguageModel& model, const Family& family, const SafetensorsS
     read_one(target, place, files.at(place.stored), files);
     filled[place.parameter] += target.numel();
   }
+  std::set<std::string> state;  // buffers that no published file holds (counts of updates) stay as they are
+  for (const auto& item : model.named_buffers())
+    if (!filled.count(item.key())) state.insert(item.key());
   for (const auto& [name, tensor] : tensors)
-    if (filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
+    if (!state.count(name) && filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
 }
 
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
   const auto tensors = all_tensors(model);
   std::vector<TensorSource> out;
   const auto layouts = family.layouts(model);
+  std::map<std::string, std::vector<const TensorPlace*>> parts;
+  for (const auto& place : layouts.front()) parts[place.stored].push_back(&place);
   for (const auto& place : layouts.front()) {
-    const auto tensor = part(tensors.at(place.parameter).detach(), place);
-    const bool is_weight = tensor.scalar_type() == torch::kFloat32 || tensor.scalar_type() == torch::kFloat64;
-    out.push_back(source(place.stored, is_weight ? dtype : stored_type(tensor.scalar_type(), place.stored), sizes(place), tensor));
+    const auto& of_it = parts.at(place.stored);
+    if (of_it.front() != &place) continue;
+    const auto first = part(tensors.at(place.parameter).detach(), place);
+    const auto type = first.scalar_type();
+    const bool is_weight = type == torch::kFloat32 || type == torch::kFloat64;
+    const DType stored = is_weight && !keeps_float32(place.stored) ? dtype : stored_type(type, place.stored);
+    if (place.part.whole()) {
+      out.push_back(source(place.stored, stored, sizes(place), [first] { return first; }));
+      continue;
+    }
+    std::vector<std::pair<torch::Tensor, StoredPart>> pieces;
+    for (const TensorPlace* one : of_it) pieces.emplace_back(part(tensors.at(one->parameter).detach(), *one), one->part);
+    out.push_back(source(place.stored, stored, sizes(place), [pieces, type, shape = sizes(place)] {
+      auto whole = torch::empty(shape, type);
+      for (const auto& [tensor, where] : pieces) view_of(whole, where).copy_(tensor);
+      return whole;
+    }));
   }
   return out;
 }
 
 TensorSource as_stored(const std::string& name, const torch::Tensor& tensor) {
-  return source(name, stored_type(tensor.scalar_type(), name), tensor.sizes().vec(), tensor.detach());
+  return source(name, stored_type(tensor.scalar_type(), name), tensor.sizes().vec(), [kept = tensor.detach()] { return kept; });
 }
 
 torch::Tensor as_tensor(const TensorEntry& entry) {

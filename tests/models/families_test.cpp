@@ -45,7 +45,7 @@ TEST(Families, MixtralRefusesByNameWhatItCannotSay) {
   };
   expect_cannot_state("mixtral", {"routed_scale = 2.5"}, with([](ModelSpec& s) { s.moe->routed_scale = 2.5; }));
   expect_cannot_state("mixtral", {"num_shared_experts = 1"}, with([](ModelSpec& s) { s.moe->num_shared_experts = 1; }));
-  expect_cannot_state("mixtral", {"experts", "geglu"}, with([](ModelSpec& s) { s.moe->experts = "geglu"; }));
+  expect_cannot_state("mixtral", {"experts", "relu"}, with([](ModelSpec& s) { s.moe->experts = "relu"; }));
   expect_cannot_state("mixtral", {"capacity.factor = 1.25"}, with([](ModelSpec& s) { s.moe->capacity.factor = 1.25; }));
   expect_cannot_state("mixtral", {"gate.renormalise = false"}, with([](ModelSpec& s) { s.moe->gate = {"top_k", {{"renormalise", false}}}; }));
   expect_cannot_state("mixtral", {"moe.gate", "dense"}, with([](ModelSpec& s) { s.moe->gate = "dense"; }));
@@ -114,15 +114,65 @@ TEST(Families, KeysThatChangeTheMathematicsAreRefusedByName) {
     change(config);
     expect_error(ErrorKind::unsupported, words, [&] { (void)read(family, config); });
   };
-  expect_unsupported("mixtral", {"sliding_window = 4096"}, [](json& c) { c["sliding_window"] = 4096; });
-  expect_unsupported("mixtral", {"hidden_act", "gelu"}, [](json& c) { c["hidden_act"] = "gelu"; });
-  expect_unsupported("llama", {"attention_bias = true"}, [](json& c) { c["attention_bias"] = true; });
+  expect_unsupported("mixtral", {"hidden_act", "relu"}, [](json& c) { c["hidden_act"] = "relu"; });
+  expect_unsupported("mixtral", {"attention_bias = true"}, [](json& c) { c["attention_bias"] = true; });
+  expect_unsupported("qwen2", {"layer_types[1]", "chunked_attention"}, [](json& c) { c["layer_types"][1] = "chunked_attention"; });
+  expect_unsupported("deepseek_v2", {"topk_method = 'best'"}, [](json& c) { c["topk_method"] = "best"; });
+  expect_unsupported("deepseek_v2", {"norm_topk_prob = true"}, [](json& c) { c["norm_topk_prob"] = true; });
+  expect_unsupported("deepseek_v3", {"scoring_func = 'tanh'"}, [](json& c) { c["scoring_func"] = "tanh"; });
+  expect_unsupported("dbrx", {"ffn_config.moe_normalize_expert_weights = 2"}, [](json& c) { c["ffn_config"]["moe_normalize_expert_weights"] = 2.0; });
+  expect_unsupported("dbrx", {"attn_config.head_caps"}, [](json& c) { c["attn_config"]["head_caps"] = 2.0; });
   expect_unsupported("llama", {"mlp_bias = true"}, [](json& c) { c["mlp_bias"] = true; });
-  expect_unsupported("llama", {"rope_scaling.type", "linear"}, [](json& c) { c["rope_scaling"] = {{"type", "linear"}, {"factor", 2.0}}; });
-  expect_unsupported("llama", {"rope_parameters.rope_type", "llama3"}, [](json& c) { c["rope_parameters"]["rope_type"] = "llama3"; });
-  expect_unsupported("llama", {"rope_parameters.partial_rotary_factor"}, [](json& c) { c["rope_parameters"]["partial_rotary_factor"] = 0.5; });
+  expect_unsupported("llama", {"rope_scaling.type", "mrope"}, [](json& c) { c["rope_scaling"] = {{"type", "mrope"}, {"factor", 2.0}}; });
+  expect_unsupported("llama", {"rope_parameters.sections"}, [](json& c) { c["rope_parameters"]["sections"] = {1, 2}; });
   expect_unsupported("llama", {"quantization_config"}, [](json& c) { c["quantization_config"] = {{"bits", 4}}; });
   expect_unsupported("llama", {"config.json", "'logit_scale' (= 0.5)"}, [](json& c) { c["logit_scale"] = 0.5; });
+}
+
+// What a config.json says goes to the specification and comes back.
+TEST(Families, EveryGoldenConfigIsStatedByItsOwnFamily) {
+  for (const char* name : {"mixtral", "llama", "qwen2", "olmoe", "dbrx", "deepseek_v2", "deepseek_v3", "granitemoe", "jamba", "jetmoe"}) {
+    const auto spec = read(name, golden_config(name));
+    EXPECT_EQ(cannot_state(find_family(name), spec), std::nullopt) << name;
+    EXPECT_NO_THROW((void)spec.resolved()) << name;
+  }
+}
+
+TEST(Families, OptionsOfTheKeysSurviveTheWayThroughTheSpecification) {
+  const auto expect_stated = [](const std::string& family, const std::function<void(json&)>& change, const std::function<bool(const ModelSpec&)>& means) {
+    json config = golden_config(family);
+    change(config);
+    const ModelSpec spec = read(family, config).resolved();
+    EXPECT_TRUE(means(spec)) << family << ": " << to_json(spec).dump();
+    EXPECT_EQ(cannot_state(find_family(family), spec), std::nullopt) << family;
+  };
+  const auto window = [](const ModelSpec& s, int64_t layer) {
+    int64_t out = 0;
+    if (const auto* node = s.layer(layer).mixer->options.find("window")) read_any(*node, "window", out);
+    return out;
+  };
+  expect_stated("mixtral", [](json& c) { c["sliding_window"] = 5; }, [&](const ModelSpec& s) { return window(s, 0) == 5 && window(s, 1) == 5; });
+  expect_stated("llama", [](json& c) { c["attention_bias"] = true; }, [](const ModelSpec& s) { return s.mixer.options.find("o_bias") != nullptr; });
+  expect_stated("llama", [](json& c) { c["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 16}, {"rope_theta", 5e5}, {"beta_fast", 16.0}}; },
+                [](const ModelSpec& s) { return s.rope.scaling == "yarn" && s.rope.beta_fast == 16 && s.rope_theta == 5e5; });
+  expect_stated("llama", [](json& c) {
+    c.erase("rope_parameters");
+    c["rope_theta"] = 3e4;
+    c["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 32}};
+  }, [](const ModelSpec& s) { return s.rope.scaling == "llama3" && s.rope.original_positions == 32 && s.rope_theta == 3e4; });
+  expect_stated("llama", [](json& c) { c["rope_parameters"]["partial_rotary_factor"] = 0.5; }, [](const ModelSpec& s) { return s.rope.dims == s.head_dim / 2; });
+  expect_stated("llama", [](json& c) { c["rope_scaling"] = {{"type", "su"}, {"short_factor", {1.0, 1.0, 1.5, 2.0}}, {"long_factor", {2.0, 2.0, 3.0, 4.0}}}, c["original_max_position_embeddings"] = 16; },
+                [](const ModelSpec& s) { return s.rope.scaling == "longrope" && s.rope.original_positions == 16 && s.rope.long_factor[3] == 4; });
+  expect_stated("qwen2", [](json& c) { c["use_sliding_window"] = true, c["sliding_window"] = 4, c["max_window_layers"] = 1; c.erase("layer_types"); },
+                [&](const ModelSpec& s) { return window(s, 0) == 0 && window(s, 1) == 4 && window(s, 2) == 4; });
+  expect_stated("olmoe", [](json& c) { c["clip_qkv"] = 2.0, c["norm_topk_prob"] = true; }, [](const ModelSpec& s) { return s.mixer.options.find("clip_qkv") != nullptr; });
+  expect_stated("deepseek_v2", [](json& c) { c["topk_method"] = "group_limited_greedy", c["n_group"] = 4, c["topk_group"] = 2, c["routed_scaling_factor"] = 16.0; },
+                [](const ModelSpec& s) { return s.moe->routed_scale == 16 && s.moe->gate.kind == "chain"; });
+  expect_stated("deepseek_v2", [](json& c) { c["q_lora_rank"] = nullptr; }, [](const ModelSpec& s) { return to_json(s)["mixer"]["q_rank"] == 0; });
+  expect_stated("deepseek_v3", [](json& c) { c["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 40.0}, {"mscale", 1.0}, {"mscale_all_dim", 1.0}, {"original_max_position_embeddings", 16}}; },
+                [](const ModelSpec& s) { return s.mixer.options.find("scale") != nullptr; });
+  expect_stated("jamba", [](json& c) { c["attn_layer_period"] = 2, c["attn_layer_offset"] = 1, c["expert_layer_offset"] = 0, c["mamba_dt_rank"] = "auto"; },
+                [](const ModelSpec& s) { return s.layer(3).mixer->kind == "attention" && s.layer(2).moe.has_value(); });
 }
 
 TEST(Families, WrongValuesAreRefusedByName) {

@@ -27,6 +27,7 @@ class Golden {
     if (!entry) throw std::out_of_range(name);
     return as_tensor(*entry);
   }
+  [[nodiscard]] const std::vector<TensorEntry>& entries() const { return file_.entries(); }
   [[nodiscard]] bool has(const std::string& name) const { return file_.find(name) != nullptr; }
   [[nodiscard]] const nlohmann::json& scalars() const { return scalars_; }
 

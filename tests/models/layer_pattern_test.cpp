@@ -213,11 +213,17 @@ TEST(LayerPattern, RepeatsOverTheLayersAndEachHasWhatItsEntrySays) {
   }
   EXPECT_EQ(with_experts, (std::vector<int64_t>{1, 3, 5, 7, 9}));
   EXPECT_EQ(num_experts, (std::vector<int64_t>{4, 3, 4, 3, 4}));
-  EXPECT_TRUE(r.layer(8).attention && !r.layer(8).d_ff && !r.layer(8).moe);
+  EXPECT_TRUE(r.layer(8).mixer && !r.layer(8).d_ff && !r.layer(8).moe);
   EXPECT_EQ(r.layer(6).d_ff, 20);
   EXPECT_EQ(r.pattern[1].d_expert, 6);
   const KvCache cache(s, 2, 5);
-  for (int64_t i = 0; i < 10; ++i) EXPECT_EQ(cache.keys[static_cast<size_t>(i)].size(1), i % 4 == 0 ? 5 : 0) << i;
+  for (int64_t i = 0; i < 10; ++i) {
+    const auto& state = cache.states[static_cast<size_t>(i)];
+    EXPECT_EQ(state.size(), i % 4 == 0 ? 2u : 0u) << i;
+    if (!state.empty()) {
+      EXPECT_EQ(state[0].size(1), 5) << i;
+    }
+  }
 }
 
 TEST(LayerPattern, CachedTokensEqualTheWholeSequenceAndLaterOnesChangeNothing) {

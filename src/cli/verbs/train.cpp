@@ -4,6 +4,7 @@
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
 #include "cli/output.h"
+#include "cli/scale.h"
 #include "cli/train_progress.h"
 #include "cli/training_recipe.h"
 #include "cli/verb.h"
@@ -21,7 +22,7 @@ namespace switchyard::cli {
 namespace {
 
 struct TrainArguments {
-  std::string recipe, out, init;
+  std::string recipe, out, init, scale;
   std::vector<std::string> set;
   int threads = 0;
   bool resume = false, dry_run = false, json = false, quiet = false;
@@ -31,7 +32,7 @@ Recipe read_recipe(TrainArguments& args, const std::filesystem::path& init) {
   if (args.threads > 0) args.set.push_back("train.threads=" + std::to_string(args.threads));
   if (args.recipe.empty() && !(args.resume && !args.out.empty()))
     fail(ErrorKind::usage, "no recipe given; expected a file, or the name of one of `switchyard list recipes`");
-  Recipe recipe = args.recipe.empty() ? recipe_of_run(args.out, args.set) : training_recipe(args.recipe, init, args.set);
+  Recipe recipe = args.recipe.empty() ? recipe_of_run(args.out, args.set) : training_recipe(args.recipe, init, args.set, args.scale);
   fill_in_corpus(recipe);
   if (recipe.train.threads > 0) at::set_num_threads(static_cast<int>(recipe.train.threads));
   return recipe;
@@ -120,6 +121,7 @@ VerbEntry verb_train() {
             verb.add_flag("--resume", args->resume, "go on with the run in that folder; from the beginning when there is none");
             verb.add_option("--init", args->init, "start from the weights and the tokenizer of this model")->type_name("MODEL-DIR");
             verb.add_flag("--dry-run", args->dry_run, "print the memory, time and disk it will need, and train nothing");
+            add_scale_option(verb, args->scale);
             verb.add_option("--set", args->set, "override a key of the recipe; may be given again")->type_name("KEY=VALUE")->allow_extra_args(false);
             verb.add_option("--threads", args->threads, "threads that compute; 0 = what the recipe says, else OMP_NUM_THREADS, else all cores")
                 ->type_name("N")

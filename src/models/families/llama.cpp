@@ -1,47 +1,37 @@
-// Llama: the dense member of the line (arXiv:2302.13971; grouped queries arXiv:2307.09288).
-#include "models/family.h"
-#include "models/hf_config.h"
-#include "models/hf_places.h"
+// Llama: the dense member of the line (arXiv:2302.13971; grouped queries arXiv:2307.09288; stretched positions arXiv:2407.21783).
+#include "models/hf_decoder.h"
 
 namespace switchyard {
 namespace {
 
-struct Llama final : Family {
-  ModelSpec read_config(const ConfigNode& node) const override {
-    HfConfig config(node);
+struct Llama final : HfDecoder {
+  using HfDecoder::HfDecoder;
+
+  ModelSpec read(HfConfig& config) const override {
     ModelSpec s = read_common_keys(config, {.max_positions = 2048, .norm_eps = 1e-6, .rope_theta = 10000});
     s.d_ff = config.size("intermediate_size");
-    config.refuse_other_keys();
+    s.ffn = gated_kind(config);
+    if (config.flag("attention_bias", false)) s.mixer = {"attention", {{"qkv_bias", true}, {"o_bias", true}}};
+    config.only("mlp_bias", false, "biases in feed-forward layers are not supported");
     return s;
   }
 
-  nlohmann::ordered_json write_config(const ModelSpec& spec) const override {
-    nlohmann::ordered_json config{{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}};
-    write_common_keys(config, spec);
-    config["attention_bias"] = false;
-    config["intermediate_size"] = spec.d_ff;
+  void write(nlohmann::ordered_json& config, const ModelSpec& s) const override {
+    config["attention_bias"] = option_of(s.mixer, "qkv_bias", false);
+    config["hidden_act"] = hidden_act_of(s.ffn);
+    config["intermediate_size"] = s.d_ff;
     config["mlp_bias"] = false;
-    return config;
   }
 
-  std::vector<Places> layouts(const LanguageModel& model) const override {
-    const ModelSpec& s = model.spec();
-    Places places;
-    add_outer_places(places, s);
-    for (int64_t i = 0; i < s.num_layers; ++i) {
-      add_attention_places(places, s, i);
-      const auto mlp = fmt::format("model.layers.{}.mlp.", i);
-      add_gated_expert(places, {mlp + "gate_proj.weight", mlp + "up_proj.weight", mlp + "down_proj.weight"}, fmt::format("layers.{}.ffn", i), 0,
-                       {"intermediate_size", s.d_ff}, s.d_model);
-    }
-    return {places};
+  void add_network(Places& out, const ModelSpec& s, int64_t layer, bool) const override {
+    if (s.layer(layer).d_ff) add_dense_places(out, s, layer, fmt::format("model.layers.{}.mlp.", layer));
   }
-
-  bool ignores(const std::string& stored, const ModelSpec& spec) const override { return is_known_leftover(stored, spec); }
 };
 
 }  // namespace
 
-FamilyEntry family_llama() { return {"llama", "arXiv:2302.13971", "dense decoder: RMSNorm, rotary positions, SwiGLU", std::make_shared<Llama>()}; }
+FamilyEntry family_llama() {
+  return {"llama", "arXiv:2302.13971", "dense decoder: RMSNorm, rotary positions, SwiGLU", std::make_shared<Llama>("llama", "LlamaForCausalLM"), 0};
+}
 
 }  // namespace switchyard

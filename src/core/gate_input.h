@@ -1,7 +1,7 @@
 // What a call of the model tells the gate of one layer, beside the hidden states.
 #pragma once
 
-#include "models/call_context.h"
+#include "switchyard/mixer.h"
 #include "switchyard/routing.h"
 
 namespace switchyard {

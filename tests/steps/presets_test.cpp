@@ -1,0 +1,93 @@
+// Published models as recipes: their exact sizes without a byte of weights, and a miniature of each that runs.
+#include "models/miniature.h"
+#include "steps/recipe.h"
+#include "switchyard/language_model.h"
+
+#include <gtest/gtest.h>
+
+#include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+namespace switchyard::presets_test {  // its own: tests of a folder compile as one unit
+namespace {
+
+struct Preset {
+  std::string id;
+  int64_t total = 0, active = 0, moe_layers = 0;
+};
+void PrintTo(const Preset& p, std::ostream* out) { *out << p.id; }
+
+std::filesystem::path recipe_of(const std::string& id) { return std::filesystem::path(SW_SOURCE_DIR) / "recipes/models" / (id + ".toml"); }
+
+// tests/data/presets/counts.tsv, of which a recipe may be missing.
+std::vector<Preset> presets() {
+  std::ifstream file(std::filesystem::path(SW_TEST_DATA) / "presets/counts.tsv");
+  std::vector<Preset> out;
+  std::string line;
+  std::getline(file, line);
+  while (std::getline(file, line)) {
+    std::istringstream fields(line);
+    Preset p;
+    fields >> p.id >> p.total >> p.active >> p.moe_layers;
+    if (std::filesystem::exists(recipe_of(p.id))) out.push_back(p);
+  }
+  return out;
+}
+
+class Presets : public ::testing::TestWithParam<Preset> {
+ protected:
+  Recipe recipe = load_recipe(recipe_of(GetParam().id));
+  ModelSpec spec = resolved_model(recipe);
+};
+
+TEST_P(Presets, TotalsAndLayersAreExact) {
+  const auto count = count_parameters(spec);
+  EXPECT_EQ(count.total, GetParam().total);
+  EXPECT_EQ(count.active, GetParam().active);
+  int64_t moe_layers = 0;
+  for (int64_t i = 0; i < spec.num_layers; ++i) moe_layers += spec.is_moe_layer(i);
+  EXPECT_EQ(moe_layers, GetParam().moe_layers);
+}
+
+std::set<std::string> kinds(const ModelSpec& s) {
+  std::set<std::string> out{s.norm, s.positions, s.rope.scaling};
+  for (int64_t i = 0; i < s.num_layers; ++i) {
+    const auto plan = s.layer(i);
+    out.insert(std::string(plan.d_ff ? "dense " + plan.ffn.kind : "") + (plan.mixer ? " mixer " + plan.mixer->kind : "") +
+               (plan.moe ? " experts " + plan.moe->experts.kind + " gate " + plan.moe->gate.kind + " join " + plan.moe->join.kind : ""));
+  }
+  return out;
+}
+
+TEST_P(Presets, TheMiniatureKeepsTheStructureAndItsCountIsThatOfTheModuleTree) {
+  const ModelSpec small = miniature(spec, 64);
+  EXPECT_EQ(kinds(small), kinds(spec));
+  EXPECT_EQ(miniature(small, 64).num_layers, small.num_layers);
+  LanguageModel model(small);
+  int64_t parameters = 0;
+  for (const auto& p : model.parameters()) parameters += p.numel();
+  for (const auto& item : model.named_buffers())
+    if (item.key().ends_with("balance.bias")) parameters += item.value().numel();  // published counts hold the selection biases
+  EXPECT_EQ(count_parameters(small).total, parameters);
+  EXPECT_LT(parameters, 500'000);
+  const auto out = model.forward({.input_ids = torch::arange(32, torch::kInt64).view({2, 16}), .positions = {}, .segments = {}});
+  const auto loss = model.logits(out.hidden).logsumexp(-1).mean() + model.aux_loss(out).total;
+  loss.backward();
+  EXPECT_TRUE(std::isfinite(loss.item<double>()));
+  for (const auto& item : model.named_parameters()) EXPECT_TRUE(!item.value().grad().defined() || item.value().grad().isfinite().all().item<bool>()) << item.key();
+}
+
+std::string name_of(const ::testing::TestParamInfo<Preset>& info) {
+  std::string name = info.param.id;
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, Presets, ::testing::ValuesIn(presets()), name_of);
+
+}  // namespace
+}  // namespace switchyard::presets_test
