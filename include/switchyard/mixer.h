@@ -29,6 +29,7 @@ struct CallContext {
   torch::Tensor token_ids, sequence_ids;  // [T] int64
   torch::Tensor tags;                     // [T] int64; undefined when the batch has none
   torch::Tensor previous_ids;             // [T] int64; defined when a cache holds what came before
+  torch::Tensor previous_input, previous_mixed;  // [B, S, d]: what the layer before got, and its stream behind the mixer; undefined in the first
   RotaryTable rotary;
   RandomStream random{0};  // of this step
   int64_t step = 0, first_token = 0;

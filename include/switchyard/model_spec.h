@@ -62,7 +62,7 @@ struct MoESpec {
   BlockSpec dispatcher = "local";
   bool allow_lookahead = false;
   int64_t every = 1, offset = 0, first_k_dense = 0;
-  std::string input = "stream";  // what experts read, normed: the residual stream where they stand, or as the layer got it
+  std::string input = "stream";  // what experts read, normed: stream | layer | previous_layer | previous_mixer
   std::string site = "ffn";  // what an expert takes the place of: the feed-forward network, or with "layer" the whole block
 
   template <class V> void fields(V&& v) {
@@ -82,7 +82,8 @@ struct MoESpec {
     v("every", every, "a MoE layer every so many layers");
     v("offset", offset, "layer i is MoE when i % every == offset");
     v("first_k_dense", first_k_dense, "the first layers are dense");
-    v("input", input, "what experts read: stream = the residual stream behind mixer and dense network, layer = as the layer got it");
+    v("input", input, "what experts read: stream = the residual stream where they stand, layer = as the layer got it, previous_layer and "
+                      "previous_mixer = as the layer before got it, and as it was behind that layer's mixer");
     v("site", site, "what there are several of: ffn = the feed-forward network, layer = the whole transformer layer, chosen per sequence");
   }
 };
@@ -169,6 +170,7 @@ struct ModelSpec {
   std::string residual = "stream";  // stream | norm: what a branch is added to
   double dropout = 0;        // on the embedding and on every residual branch, training only
   double init_std = 0.02;    // N(0, std^2); matrices that write to the residual stream use std / sqrt(num_branches())
+  std::vector<BlockSpec> losses = {};  // over the routers of mixers, in a model without [moe]
   std::optional<MoESpec> moe;
   std::vector<LayerSpec> pattern = {};  // layer i is entry i % size; empty: attention in every layer, experts where `moe` places them
   std::vector<MixtureSpec> mixtures = {};  // at sites of the blocks, in the order in which they act
@@ -200,6 +202,7 @@ struct ModelSpec {
     v("logit_scale", logit_scale, "factor of the logits");
     v("dropout", dropout, "on the embedding and on every residual branch, training only");
     v("init_std", init_std, "standard deviation of the initial weights");
+    v("losses", losses, "auxiliary losses of a model whose routers stand in mixers alone; with [model.moe] its losses go over both");
     v("moe", moe, "the Mixture-of-Experts layers");
     v("pattern", pattern, "the layers one by one, repeated over num_layers; empty: attention and a network in each, experts as moe.every says");
     v("mixtures", mixtures, "mixtures of small experts at linears and activations of the blocks");

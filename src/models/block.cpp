@@ -71,7 +71,7 @@ Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
     dense_ = register_module(name, make_dense(spec, plan.ffn, *plan.d_ff, layer, seed));
   }
   if (plan.moe) {
-    moe_reads_input_ = plan.moe->input == "layer";
+    moe_input_ = plan.moe->input;
     ffn_norm_ = Norm(*this, "ffn_norm", spec);
     if (post) ffn_post_norm_ = Norm(*this, "ffn_post_norm", spec);
     moe_ = register_module("ffn", make_moe(spec, *plan.moe, layer, seed));
@@ -125,6 +125,10 @@ torch::Tensor Block::dense(const torch::Tensor& x, const CallContext& call, cons
   return dense_->forward(rows, offsets, context).view(x.sizes());
 }
 
+torch::Tensor Block::read_by_experts(const torch::Tensor& x, const torch::Tensor& stream, const CallContext& call) const {
+  return moe_input_ == "stream" ? stream : moe_input_ == "layer" ? x : moe_input_ == "previous_layer" ? call.previous_input : call.previous_mixed;
+}
+
 torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const SiteHook hook = mixtures_ ? mixtures_->hook(gate_input(call, layer_), trace.mixtures) : SiteHook();
   const auto onto = [&](const torch::Tensor& stream, const torch::Tensor& normed) { return adds_to_norm_ ? normed : stream; };
@@ -133,6 +137,7 @@ torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, La
     const auto input = attn_norm_(x);
     h = added(onto(x, input), mixer_->forward(input, call, cache, trace.mixer, hook), attn_post_norm_, call, "attn_dropout");
   }
+  trace.mixed = h;
   if (dense_) {
     const auto input = dense_norm_(h);
     const auto output = dense(input, call, hook);
@@ -140,7 +145,7 @@ torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, La
     h = added(onto(h, input), output, dense_post_norm_, call, moe_ ? "dense_dropout" : "ffn_dropout");
   }
   if (!moe_) return h;
-  trace.ffn_input = ffn_norm_(moe_reads_input_ ? x : h);
+  trace.ffn_input = ffn_norm_(read_by_experts(x, h, call));
   trace.ffn_output = experts(trace.ffn_input, call, cache, trace);
   return added(onto(h, trace.ffn_input), trace.ffn_output, ffn_post_norm_, call, "ffn_dropout");
 }

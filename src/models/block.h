@@ -3,7 +3,9 @@
 // where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert; r = residual_scale (and stream_scale and
 // residual, ModelSpec, say what it is added to). A layer of a pattern may
 // have only one of the two, or a dense network and experts, in this order. With sandwich_norm what a branch adds is normed as
-// well. With moe.input = "layer" the experts read x instead of h, so that they need not wait for the mixer.
+// well. moe.input says what experts read instead of h: x itself, so that they need not wait for the mixer ("layer"; Arctic), or what the
+// layer before held in front of or behind its mixer, so that they can travel while that layer works ("previous_layer",
+// "previous_mixer"; shortcut-connected experts, arXiv:2404.05019).
 // Mixtures may sit at the linears and activations of mixer and dense network (site.h).
 #pragma once
 
@@ -27,12 +29,13 @@ class Block final : public StackLayer {
   torch::Tensor experts(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace);
   torch::Tensor dense(const torch::Tensor& x, const CallContext& call, const SiteHook& hook);
   torch::Tensor keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace);
+  [[nodiscard]] torch::Tensor read_by_experts(const torch::Tensor& x, const torch::Tensor& stream, const CallContext& call) const;
   torch::Tensor added(const torch::Tensor& stream, const torch::Tensor& branch, const Norm& behind, const CallContext& call, const char* where) const;
 
   int64_t layer_;
   double dropout_, residual_scale_, stream_scale_;
   bool adds_to_norm_;
-  bool moe_reads_input_ = false;
+  std::string moe_input_ = "stream";
   Norm attn_norm_, dense_norm_, ffn_norm_;            // before mixer, dense network and experts
   Norm attn_post_norm_, dense_post_norm_, ffn_post_norm_;  // of what they add
   std::shared_ptr<Mixer> mixer_;       // null: there is none

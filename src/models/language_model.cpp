@@ -27,7 +27,7 @@ std::vector<LossSpec> losses_of(const std::vector<BlockSpec>& losses) {
 }  // namespace
 
 struct LanguageModel::Impl {
-  explicit Impl(const ModelSpec& spec) : aux_losses(losses_of(spec.moe ? spec.moe->losses : std::vector<BlockSpec>())) {
+  explicit Impl(const ModelSpec& spec) : aux_losses(losses_of(spec.moe ? spec.moe->losses : spec.losses)) {
     for (const MixtureSpec& mixture : spec.mixtures) mixture_losses.emplace_back(losses_of(mixture.losses));
   }
 
@@ -98,6 +98,12 @@ void set_previous(CallContext& call, const torch::Tensor& ids, KvCache* cache) {
   call.previous_ids = call.previous_ids.view({-1});
 }
 
+bool has_shortcuts(const ModelSpec& s) {
+  for (int64_t i = 0; i < s.num_layers; ++i)
+    if (const auto plan = s.layer(i); plan.moe && plan.moe->input.starts_with("previous")) return true;
+  return false;
+}
+
 void add_to_trace(ModelTrace& trace, StackLayer& block, const BlockTrace& done) {
   if (done.mixer.stats) trace.mixer.emplace(block.layer(), done.mixer);
   if (!block.moe()) return;
@@ -156,8 +162,12 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
     *options.trace = {};
     options.trace->hidden_states.push_back(x);
   }
+  const bool shortcuts = has_shortcuts(spec_);
+  if (recompute && shortcuts)
+    fail(ErrorKind::config, "activation checkpointing recomputes one layer at a time, and with model.moe.input = '{}' experts read the layer before", spec_.moe->input);
   for (const auto& block : impl_->blocks) {
     BlockTrace done;
+    const auto input = x;
     if (recompute) {
       x = checkpointed_forward(block, x, call, done);
     } else if (options.cache) {
@@ -168,6 +178,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       x = block->forward(x, call, nullptr, done);
       give_own_node(done);
     }
+    if (shortcuts) call.previous_input = input, call.previous_mixed = done.mixed;
     if (block->moe()) out.stats.push_back(done.moe.stats);
     if (done.mixer.stats) out.mixer_stats.push_back(*done.mixer.stats);
     out.mixtures.insert(out.mixtures.end(), done.mixtures.begin(), done.mixtures.end());

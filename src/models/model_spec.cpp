@@ -86,10 +86,10 @@ void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) 
          c.priority.options.location(), c.priority.kind);
 }
 
-void check_losses(const std::vector<BlockSpec>& losses) {
+void check_losses(const std::vector<BlockSpec>& losses, const std::string& key) {
   for (size_t i = 0; i < losses.size(); ++i) {
     const LossSpec loss = read_loss(losses[i]);
-    const auto path = fmt::format("model.moe.losses[{}]", i);
+    const auto path = fmt::format("{}[{}]", key, i);
     loss_registry().check(loss.term, path);
     if (!std::isfinite(loss.weight)) fail(ErrorKind::config, "{}.weight = {}, expected a finite number", path, loss.weight);
   }
@@ -158,13 +158,15 @@ void check_layer_copies(const ModelSpec& s) {
 void check_moe(const ModelSpec& s, int64_t layer) {
   const MoESpec& m = *s.moe;
   one_of(m.site, {"ffn", "layer"}, "moe.site");
-  one_of(m.input, {"stream", "layer"}, "moe.input");
+  one_of(m.input, {"stream", "layer", "previous_layer", "previous_mixer"}, "moe.input");
+  if (m.input.starts_with("previous") && layer == 0)
+    fail(ErrorKind::config, "model.moe.input = '{}', but the first layer has experts and no layer before it; use first_k_dense, offset or a pattern", m.input);
   check_layer_copies(s);
   if (!std::isfinite(m.routed_scale)) fail(ErrorKind::config, "model.moe.routed_scale = {}, expected a finite number", m.routed_scale);
   expert_registry().check(m.experts, "model.moe.experts");
   dispatcher_registry().check(m.dispatcher, "model.moe.dispatcher");
   check_capacity(m.capacity, m.num_experts, must_be_causal(s));
-  check_losses(m.losses);
+  check_losses(m.losses, "model.moe.losses");
   check_join(m);
   check_gate(s, layer);
 }
@@ -233,6 +235,8 @@ ModelSpec ModelSpec::resolved() const {
   within(s.dropout, 0, 1, "dropout");
   within(s.init_std, 0, HUGE_VAL, "init_std");
   expert_registry().check(s.ffn, "model.ffn");
+  check_losses(s.losses, "model.losses");
+  if (s.moe && !s.losses.empty()) fail(ErrorKind::config, "model.losses: a model with [model.moe] states its losses there, for all routers");
   if (s.moe) resolve_moe_sizes(s);
   if (!s.pattern.empty()) resolve_pattern(s);
   check_total(s);

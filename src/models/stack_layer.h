@@ -11,6 +11,7 @@ namespace switchyard {
 struct BlockTrace {
   MoETrace moe;
   torch::Tensor ffn_input, ffn_output;  // [B, S, d]: after the norm; before dropout and the residual sum. Of copies: x and y
+  torch::Tensor mixed;                  // [B, S, d]: the residual stream behind the mixer
   MixerTrace mixer;                     // of a mixer with experts
   std::vector<MixtureStats> mixtures;   // at the sites, in the order in which they were reached
 
