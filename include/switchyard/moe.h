@@ -69,7 +69,7 @@ class MoELayer : public torch::nn::Module {
   [[nodiscard]] Gate& gate() { return *gate_; }
   [[nodiscard]] ExpertBank& experts() { return *experts_; }
   [[nodiscard]] ExpertBank* shared_experts() { return shared_.get(); }
-  [[nodiscard]] Join* join() { return join_.get(); }  // null without shared experts
+  [[nodiscard]] Join* join() { return join_.get(); }  // null where nothing joins the routed sum
 
  private:
   torch::Tensor run(const torch::Tensor& tokens, const GateInput& input, Routing routing, MoETrace* trace);

@@ -21,16 +21,17 @@ torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t c
 
 }  // namespace
 
-FfnBank::FfnBank(const BankShape& s, std::string phi, bool gated, const FfnOptions& o)
-    : d_model_(s.d_model), d_expert_(s.d_expert), first_expert_(s.first_expert), dropout_(o.dropout), phi_(std::move(phi)), gated_(gated) {
+FfnBank::FfnBank(const BankShape& s, FfnForm form, const FfnOptions& o)
+    : d_model_(s.d_model), d_expert_(s.d_expert), first_expert_(s.first_expert), dropout_(o.dropout), form_(std::move(form)) {
+  const int64_t rows_in = form_.gated ? 2 * s.d_expert : s.d_expert;
   if (!(o.dropout >= 0 && o.dropout < 1)) fail(ErrorKind::config, "experts: dropout = {} in layers.{}.ffn, expected 0 <= dropout < 1", o.dropout, s.layer);
   if (s.d_model < 1) fail(ErrorKind::config, "d_model = {} in layers.{}.ffn, expected at least 1", s.d_model, s.layer);
   if (s.d_expert < 1) fail(ErrorKind::config, "d_expert = {} in layers.{}.ffn, expected at least 1", s.d_expert, s.layer);
   if (s.num_experts < 1) fail(ErrorKind::config, "num_experts = {} in layers.{}.ffn, expected at least 1", s.num_experts, s.layer);
-  weights_.in = register_parameter("w_in", draw(s, "w_in", gated ? 2 * s.d_expert : s.d_expert, s.d_model, s.init_std));
+  weights_.in = register_parameter("w_in", draw(s, "w_in", rows_in, s.d_model, s.init_std));
   weights_.out = register_parameter("w_out", draw(s, "w_out", s.d_model, s.d_expert, s.init_out_std));
   if (!o.bias) return;
-  weights_.b_in = register_parameter("b_in", torch::zeros({s.local(), gated ? 2 * s.d_expert : s.d_expert}));
+  weights_.b_in = register_parameter("b_in", torch::zeros({s.local(), rows_in}));
   weights_.b_out = register_parameter("b_out", torch::zeros({s.local(), s.d_model}));
 }
 
@@ -39,22 +40,25 @@ torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offse
   if (w.b_in.defined()) expert = torch::arange(w.in.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
   const auto shifted = [&](const torch::Tensor& x, const torch::Tensor& bias) { return bias.defined() ? x + bias.index_select(0, expert) : x; };
   auto z = shifted(ops::grouped_linear(rows, offsets, w.in), w.b_in);  // [N, f] or [N, 2f]
+  if (form_.interleaved) z = z.view({-1, d_expert_, 2}).transpose(1, 2).reshape({-1, 2 * d_expert_});
   if (context.at_site) z = with_sites(rows, z, context.at_site);
-  auto h = gated_ ? ops::gated_activation(phi_, z) : ops::activation(phi_, z);
+  if (form_.before) z = form_.before(z);
+  auto h = form_.gated ? ops::gated_activation(form_.phi, z) : ops::activation(form_.phi, z);
   h = at_site(context.at_site, "ffn.inner", h, h);
+  if (observer_) observer_(offsets, h, context);
   if (context.training && dropout_ > 0) h = dropped(h, offsets, context);
   return at_site(context.at_site, "ffn.down", h, shifted(ops::grouped_linear(h, offsets, w.out), w.b_out));
 }
 
 // The joint matrix is two linears to who sits there.
 torch::Tensor FfnBank::with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const {
-  if (!gated_) return hook("ffn.up", rows, z);
+  if (!form_.gated) return hook("ffn.up", rows, z);
   return at::cat({hook("ffn.gate", rows, z.slice(1, 0, d_expert_)), hook("ffn.up", rows, z.slice(1, d_expert_))}, 1);
 }
 
 std::vector<Site> FfnBank::sites() const {
   std::vector<Site> out;
-  if (gated_) out.push_back({"ffn.gate", d_model_, d_expert_});
+  if (form_.gated) out.push_back({"ffn.gate", d_model_, d_expert_});
   out.push_back({"ffn.up", d_model_, d_expert_});
   out.push_back({"ffn.inner", d_expert_, d_expert_});
   out.push_back({"ffn.down", d_expert_, d_model_});
@@ -80,15 +84,19 @@ torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& o
   return run(rows, offsets, weights_, context);
 }
 
+FfnBank::Weights FfnBank::merged(const Weights& w, const torch::Tensor& mix) {
+  const auto averaged = [&](const torch::Tensor& x) {
+    if (!x.defined()) return x;
+    auto shape = x.sizes().vec();
+    shape[0] = mix.size(0);
+    return at::matmul(mix.to(x.scalar_type()), x.flatten(1)).view(shape);
+  };
+  return {averaged(w.in), averaged(w.out), averaged(w.b_in), averaged(w.b_out)};
+}
+
 torch::Tensor FfnBank::forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
                                       const RowContext& context) {
-  const auto mix = [&](const torch::Tensor& w) {
-    if (!w.defined()) return w;
-    auto shape = w.sizes().vec();
-    shape[0] = weights.size(0);
-    return at::matmul(weights.to(w.scalar_type()), w.flatten(1)).view(shape);
-  };
-  return run(rows, offsets, {mix(weights_.in), mix(weights_.out), mix(weights_.b_in), mix(weights_.b_out)}, context);
+  return run(rows, offsets, merged(weights_, weights), context);
 }
 
 torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&, const RowContext&) {
@@ -96,13 +104,11 @@ torch::Tensor ExpertBank::forward_merged(const torch::Tensor&, const torch::Tens
 }
 
 ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::string phi, bool gated) {
-  return {.name = std::move(name), .ref = std::move(ref), .summary = std::move(summary), .options = describe_fields<FfnOptions>(),
-          .check = [](const ConfigNode& node, const std::string& path) { FfnOptions o; read_fields(o, node, path); },
-          .make = [phi = std::move(phi), gated](const ConfigNode& node, const BankShape& shape) -> std::shared_ptr<ExpertBank> {
-            FfnOptions options;
-            read_fields(options, node);
-            return std::make_shared<FfnBank>(shape, phi, gated, options);
-          }};
+  if (gated)
+    return ffn_entry<GatedFfnOptions>(std::move(name), std::move(ref), std::move(summary), [phi = std::move(phi)](const GatedFfnOptions& o) {
+      return FfnForm{.phi = phi, .gated = true, .interleaved = o.interleaved};
+    });
+  return ffn_entry<FfnOptions>(std::move(name), std::move(ref), std::move(summary), [phi = std::move(phi)](const FfnOptions&) { return FfnForm{.phi = phi}; });
 }
 
 }  // namespace switchyard

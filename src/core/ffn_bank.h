@@ -10,6 +10,7 @@
 
 #include "switchyard/expert_bank.h"
 
+#include <functional>
 #include <string>
 
 namespace switchyard {
@@ -23,36 +24,80 @@ struct FfnOptions {
   }
 };
 
-class FfnBank final : public ExpertBank {
+struct GatedFfnOptions : FfnOptions {
+  bool interleaved = false;
+  template <class V> void fields(V&& v) {
+    FfnOptions::fields(v);
+    v("interleaved", interleaved, "rows of w_in (and b_in) are gate, up, gate, up ... instead of all gate rows first");
+  }
+};
+
+// What the kinds differ in.
+struct FfnForm {
+  std::string phi;     // an activation of core/ops.h
+  bool gated = false;
+  bool interleaved = false;  // W_in [E, 2f, d]: even rows gate, odd rows up
+  std::function<torch::Tensor(const torch::Tensor& z)> before = {};  // bends [N, f or 2f] before phi; gate half first
+};
+
+class FfnBank : public ExpertBank {
  public:
-  FfnBank(const BankShape& shape, std::string phi, bool gated, const FfnOptions& options = {});
+  FfnBank(const BankShape& shape, FfnForm form, const FfnOptions& options = {});
 
   torch::Tensor forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) override;
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
                                const RowContext& context) override;
   int64_t parameters_per_expert() const override {
-    return (gated_ ? 3 : 2) * d_model_ * d_expert_ + (weights_.b_in.defined() ? (gated_ ? 2 : 1) * d_expert_ + d_model_ : 0);
+    return (form_.gated ? 3 : 2) * d_model_ * d_expert_ + (weights_.b_in.defined() ? (form_.gated ? 2 : 1) * d_expert_ + d_model_ : 0);
   }
-  double flops_per_row() const override { return 2.0 * static_cast<double>((gated_ ? 3 : 2) * d_model_ * d_expert_); }
+  double flops_per_row() const override { return 2.0 * static_cast<double>((form_.gated ? 3 : 2) * d_model_ * d_expert_); }
   torch::Tensor flat_weights() const override { return weights_.out.detach().flatten(1); }
   std::vector<Site> sites() const override;
 
- private:
+  // Sees the inner activations h [N, f] of every call (behind phi, before dropout), for diagnostics; an empty function ends it.
+  using Observer = std::function<void(const torch::Tensor& offsets, const torch::Tensor& h, const RowContext& context)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+  [[nodiscard]] int64_t d_expert() const { return d_expert_; }
+  [[nodiscard]] int64_t num_local_experts() const { return weights_.in.size(0); }
+
+ protected:
   struct Weights {
     torch::Tensor in, out, b_in, b_out;  // [E, f or 2f, d], [E, d, f], [E, f or 2f], [E, d]; the last two undefined without biases
   };
+  // The network with these weights, for banks that make them of what they store.
   torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const Weights& w, const RowContext& context) const;
+  [[nodiscard]] const Weights& weights() const { return weights_; }
+  // One averaged expert per row of mix [G, E].
+  [[nodiscard]] static Weights merged(const Weights& w, const torch::Tensor& mix);
+
+ private:
   [[nodiscard]] torch::Tensor with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const;
   [[nodiscard]] torch::Tensor dropped(const torch::Tensor& inner, const torch::Tensor& offsets, const RowContext& context) const;
 
   int64_t d_model_, d_expert_, first_expert_;
   double dropout_;
-  std::string phi_;
-  bool gated_;
+  FfnForm form_;
   Weights weights_;
+  Observer observer_;
 };
 
-// The entry of one kind: src/experts/<name>.cpp.
+// The entry of one kind, src/experts/<name>.cpp: an activation alone, or options of its own (FfnOptions or derived) and the form that they give.
 [[nodiscard]] ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::string phi, bool gated);
+
+// `form_of` throws Error{config} for options that make no sense.
+template <class Options>
+[[nodiscard]] ExpertEntry ffn_entry(std::string name, std::string ref, std::string summary, std::function<FfnForm(const Options&)> form_of) {
+  const auto read = [](const ConfigNode& node, const std::string& path) {
+    Options options;
+    read_fields(options, node, path);
+    return options;
+  };
+  return {.name = std::move(name), .ref = std::move(ref), .summary = std::move(summary), .options = describe_fields<Options>(),
+          .check = [read, form_of](const ConfigNode& node, const std::string& path) { (void)form_of(read(node, path)); },
+          .make = [read, form_of](const ConfigNode& node, const BankShape& shape) -> std::shared_ptr<ExpertBank> {
+            const Options options = read(node, "");
+            return std::make_shared<FfnBank>(shape, form_of(options), options);
+          }};
+}
 
 }  // namespace switchyard

@@ -39,7 +39,7 @@ namespace ops {
 // rows [N, k] sorted by expert, offsets [E+1] int64 CPU, weight [E, n, k] -> [N, n].
 [[nodiscard]] torch::Tensor grouped_linear(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weight);
 
-// phi(z), phi in relu | gelu | gelu_tanh | silu.
+// phi(z), phi in relu | gelu | gelu_tanh | silu | sigmoid | identity | relu2.
 [[nodiscard]] torch::Tensor activation(const std::string& phi, const torch::Tensor& z);
 // z [N, 2f] = (g, u) -> phi(g) * u [N, f].
 [[nodiscard]] torch::Tensor gated_activation(const std::string& phi, const torch::Tensor& z);

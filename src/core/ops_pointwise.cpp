@@ -21,6 +21,9 @@ kernels::Activation kind_of(const std::string& phi) {
   if (phi == "gelu") return kernels::Activation::gelu;
   if (phi == "gelu_tanh") return kernels::Activation::gelu_tanh;
   if (phi == "silu") return kernels::Activation::silu;
+  if (phi == "sigmoid") return kernels::Activation::sigmoid;
+  if (phi == "identity") return kernels::Activation::identity;
+  if (phi == "relu2") return kernels::Activation::relu2;
   fail(ErrorKind::internal, "there is no activation '{}'", phi);
 }
 
@@ -30,6 +33,9 @@ torch::Tensor reference_phi(const std::string& phi, const torch::Tensor& z) {
     case kernels::Activation::gelu: return at::gelu(z);
     case kernels::Activation::gelu_tanh: return at::gelu(z, "tanh");
     case kernels::Activation::silu: return at::silu(z);
+    case kernels::Activation::sigmoid: return at::sigmoid(z);
+    case kernels::Activation::identity: return z;
+    case kernels::Activation::relu2: return at::relu(z).square();
   }
   fail(ErrorKind::internal, "there is no activation '{}'", phi);
 }

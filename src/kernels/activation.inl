@@ -47,6 +47,24 @@ struct GeluTanh {
   }
 };
 
+struct Sigmoid {
+  static Value at(Floats x) {
+    const Floats s = 1.0f / (1.0f + exp_fast(-x));
+    return {s, s * (1.0f - s)};
+  }
+};
+
+struct Identity {
+  static Value at(Floats x) { return {x, splat(1.0f)}; }
+};
+
+struct Relu2 {
+  static Value at(Floats x) {
+    const Floats r = select(x <= 0.0f, Floats{}, x);
+    return {r * r, r + r};
+  }
+};
+
 // body(load, store) for every vector of every row, the last of a row partial.
 template <class Body>
 inline void for_rows(int64_t rows, int64_t width, Body body) {
@@ -93,6 +111,9 @@ void activation_forward(Activation kind, int64_t rows, int64_t width, MatrixRows
     case Activation::gelu: return forward<Gelu>(rows, width, g, u, h);
     case Activation::gelu_tanh: return forward<GeluTanh>(rows, width, g, u, h);
     case Activation::silu: return forward<Silu>(rows, width, g, u, h);
+    case Activation::sigmoid: return forward<Sigmoid>(rows, width, g, u, h);
+    case Activation::identity: return forward<Identity>(rows, width, g, u, h);
+    case Activation::relu2: return forward<Relu2>(rows, width, g, u, h);
   }
 }
 
@@ -104,6 +125,9 @@ void activation_backward(Activation kind, int64_t rows, int64_t width, MatrixRow
     case Activation::gelu: return backward<Gelu>(rows, width, g, u, dh, dg, du, h);
     case Activation::gelu_tanh: return backward<GeluTanh>(rows, width, g, u, dh, dg, du, h);
     case Activation::silu: return backward<Silu>(rows, width, g, u, dh, dg, du, h);
+    case Activation::sigmoid: return backward<Sigmoid>(rows, width, g, u, dh, dg, du, h);
+    case Activation::identity: return backward<Identity>(rows, width, g, u, dh, dg, du, h);
+    case Activation::relu2: return backward<Relu2>(rows, width, g, u, dh, dg, du, h);
   }
 }
 

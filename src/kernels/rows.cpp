@@ -8,6 +8,8 @@ namespace switchyard::kernels {
 
 SW_PER_ISA(void, scatter_add_rows,
            (int64_t, int64_t, MatrixRows<const float>, const int64_t*, MatrixRows<float>))
+SW_PER_ISA(void, scatter_add_scaled_rows,
+           (int64_t, int64_t, int64_t, MatrixRows<const float>, const float*, const int64_t*, MatrixRows<float>))
 SW_PER_ISA(void, combine_rows,
            (int64_t, int64_t, int64_t, MatrixRows<const float>, const int64_t*, const float*, bool, MatrixRows<float>))
 SW_PER_ISA(void, combine_rows_backward,
@@ -27,6 +29,11 @@ void gather_rows_backward(int64_t tokens, int64_t k, int64_t width, MatrixRows<c
 
 void scatter_add_rows(int64_t rows, int64_t width, MatrixRows<const float> from, const int64_t* index, MatrixRows<float> to) {
   SW_BEST_VARIANT(scatter_add_rows)(rows, width, from, index, to);
+}
+
+void scatter_add_scaled_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> x, const float* weights, const int64_t* index,
+                             MatrixRows<float> to) {
+  SW_BEST_VARIANT(scatter_add_scaled_rows)(tokens, k, width, x, weights, index, to);
 }
 
 void combine_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> rows, const int64_t* row_of_choice,

@@ -19,6 +19,10 @@ void gather_rows_backward(int64_t tokens, int64_t k, int64_t width, MatrixRows<c
 // to[index[r],:] += rows[r,:] in order of r, for any index with repeats (embeddings, expert choice).
 void scatter_add_rows(int64_t rows, int64_t width, MatrixRows<const float> from, const int64_t* index, MatrixRows<float> to);
 
+// to[index[t,j],:] += weights[t,j] * x[t,:] in order of (t, j), for any index [tokens, k] with repeats.
+void scatter_add_scaled_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> x, const float* weights, const int64_t* index,
+                             MatrixRows<float> to);
+
 // y[t,:] = (add ? y[t,:] : 0) + sum_j weights[t,j] * rows[row_of_choice[t,j],:];  weights [tokens, k].
 void combine_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> rows, const int64_t* row_of_choice,
                   const float* weights, bool add, MatrixRows<float> y);

@@ -38,6 +38,15 @@ void scatter_add_rows(int64_t rows, int64_t width, MatrixRows<const float> from,
   }
 }
 
+void scatter_add_scaled_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> x, const float* weights, const int64_t* index,
+                             MatrixRows<float> to) noexcept {
+#pragma omp parallel for schedule(static) if (tokens * k * width > 16384)
+  for (int64_t first = 0; first < width; first += kColumns) {
+    const int64_t columns = width - first < kColumns ? width - first : kColumns;
+    for (int64_t c = 0; c < tokens * k; ++c) add_scaled(columns, x.row(c / k) + first, weights[c], to.row(index[c]) + first);
+  }
+}
+
 // weights null: all 1.
 void combine_rows(int64_t tokens, int64_t k, int64_t width, MatrixRows<const float> rows, const int64_t* row_of_choice,
                   const float* weights, bool add, MatrixRows<float> y) noexcept {

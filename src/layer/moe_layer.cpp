@@ -68,12 +68,13 @@ MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : op
     shape.num_local_experts = 1;
     shape.seed = RandomStream(o.seed).at("shared").bits(0);
     shared_ = register_module("shared_experts", expert_registry().make(o.experts, shape));
-    join_ = register_module("join", join_registry().make(o.join, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
-  } else if (o.join.kind != "sum") {
-    fail(ErrorKind::config, "join = '{}' in layers.{}.ffn joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
-         o.join.kind, o.layer);
   }
   if (o.output_bias) bias_ = register_parameter("bias", torch::zeros({o.d_out > 0 ? o.d_out : o.d_model}));
+  if (!shared_ && o.join.kind == "sum") return;
+  join_ = register_module("join", join_registry().make(o.join, GateShape{o.d_model, o.num_experts, o.layer, o.seed}));
+  if (!shared_ && join_->needs_shared())
+    fail(ErrorKind::config, "join = '{}' in layers.{}.ffn joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
+         o.join.kind, o.layer);
 }
 
 Causality MoELayer::causality() const {
@@ -139,9 +140,10 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
   if (trace) t.input = input;
   if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
-  if (shared_) {
-    const auto always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
-    y = join_->join(y, always, input, t.stats.terms);
+  if (join_) {
+    torch::Tensor always;
+    if (shared_) always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
+    y = join_->join_chosen(y, always, input, t.routing, t.stats.terms);
   }
   return bias_.defined() ? y + bias_ : y;
 }

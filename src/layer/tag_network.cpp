@@ -73,8 +73,14 @@ template <class Pick> std::shared_ptr<MoELayer> small_layer(MoELayer& layer, int
   if (layer.shared_experts()) {
     auto shared = out->shared_experts()->named_parameters();
     for (const auto& item : layer.shared_experts()->named_parameters()) shared[item.key()].copy_(item.value());
+  }
+  if (layer.join()) {
     auto join = out->join()->named_parameters();
-    for (const auto& item : layer.join()->named_parameters()) join[item.key()].copy_(item.value());
+    for (const auto& item : layer.join()->named_parameters()) {
+      if (item.value().sizes() != join[item.key()].sizes())
+        fail(ErrorKind::unsupported, "layers.{}.ffn: its join '{}' has {} for every expert, so that none can be taken out", o.layer, o.join.kind, item.key());
+      join[item.key()].copy_(item.value());
+    }
   }
   return out;
 }

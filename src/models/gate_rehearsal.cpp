@@ -43,9 +43,9 @@ RoutingStats one_call(const MoESpec& m, int64_t layer, const GateInput& in, Gate
   }
   auto stats = routing_stats(routing, plan.kept, in, layer, m.num_experts, plan.wanted);
   stats.token_loss = torch::ones({stats.num_tokens});
-  if (m.num_shared_experts > 0) {
+  if (m.num_shared_experts > 0 || m.join.kind != "sum") {
     const auto join = join_registry().make(m.join, GateShape{.d_model = in.hidden.size(1), .num_experts = m.num_experts, .layer = layer});
-    (void)join->join(in.hidden, in.hidden, in, stats.terms);
+    (void)join->join_chosen(in.hidden, m.num_shared_experts > 0 ? in.hidden : torch::Tensor(), in, routing, stats.terms);
   }
   return stats;
 }

@@ -7,7 +7,9 @@
 namespace switchyard::kernels {
 namespace {
 
-constexpr Activation kAll[] = {Activation::relu, Activation::gelu, Activation::gelu_tanh, Activation::silu};
+constexpr Activation kRamps[] = {Activation::relu, Activation::gelu, Activation::gelu_tanh, Activation::silu};  // 0 far below, x far above
+constexpr Activation kAll[] = {Activation::relu,    Activation::gelu,     Activation::gelu_tanh, Activation::silu,
+                               Activation::sigmoid, Activation::identity, Activation::relu2};
 
 class ActivationKernel : public PerIsa {};
 INSTANTIATE_TEST_SUITE_P(Isa, ActivationKernel, vector_isas(), isa_name);
@@ -18,6 +20,9 @@ long double exact(Activation kind, long double x) {
     case Activation::gelu: return x * std::erfc(-x / std::sqrt(2.0L)) / 2;
     case Activation::gelu_tanh: return x / (1 + std::exp(-2 * std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x)));
     case Activation::silu: return x / (1 + std::exp(-x));
+    case Activation::sigmoid: return 1 / (1 + std::exp(-x));
+    case Activation::identity: return x;
+    case Activation::relu2: return x > 0 ? x * x : 0;
   }
   return 0;
 }
@@ -48,7 +53,7 @@ TEST_P(ActivationKernel, StaysWithinItsAccuracyFromMinus20To20) {
   for (const Activation kind : kAll) {
     const auto y = values(kind, x), dy = slopes(kind, x);
     for (size_t i = 0; i < x.size(); ++i) {
-      ASSERT_NEAR(y[i], static_cast<double>(exact(kind, x[i])), 1e-6 * std::max(1.0f, std::abs(x[i]))) << "phi at " << x[i];
+      ASSERT_NEAR(y[i], static_cast<double>(exact(kind, x[i])), 1e-6 * std::max({1.0f, std::abs(x[i]), std::abs(y[i])})) << "phi at " << x[i];
       ASSERT_NEAR(dy[i], static_cast<double>(exact_slope(kind, x[i])), 2e-6) << "slope at " << x[i];
     }
   }
@@ -63,7 +68,7 @@ TEST_P(ActivationKernel, GivesTheKnownValues) {
 TEST_P(ActivationKernel, HasLimitsAtInfinityAndKeepsNaN) {
   constexpr float inf = std::numeric_limits<float>::infinity();
   const std::vector<float> x = {-inf, inf, -3e38f, 3e38f, std::numeric_limits<float>::quiet_NaN()};
-  for (const Activation kind : kAll) {
+  for (const Activation kind : kRamps) {
     const auto y = values(kind, x), dy = slopes(kind, x);
     EXPECT_EQ(y[0], 0.0f);
     EXPECT_EQ(y[1], inf);
@@ -75,6 +80,22 @@ TEST_P(ActivationKernel, HasLimitsAtInfinityAndKeepsNaN) {
     EXPECT_NEAR(dy[2], 0.0f, 1e-30f);
     EXPECT_EQ(dy[3], 1.0f);
   }
+}
+
+TEST_P(ActivationKernel, TheOthersHaveTheirOwnLimits) {
+  constexpr float inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> x = {-inf, inf, std::numeric_limits<float>::quiet_NaN()};
+  const auto all = [&](Activation kind, std::vector<float> value, std::vector<float> slope) {
+    const auto y = values(kind, x), dy = slopes(kind, x);
+    for (const size_t i : {0, 1}) {
+      EXPECT_EQ(y[i], value[i]);
+      EXPECT_EQ(dy[i], slope[i]);
+    }
+    EXPECT_TRUE(std::isnan(y[2]));
+  };
+  all(Activation::sigmoid, {0, 1}, {0, 0});
+  all(Activation::identity, {-inf, inf}, {1, 1});
+  all(Activation::relu2, {0, inf}, {0, inf});
 }
 
 // Gated form over rows of a fused [rows, 2 * width] array, as the gate and up projections leave it.

@@ -88,5 +88,26 @@ TEST_P(Rows, ScatterAddEqualsLoopsForEveryThreadCount) {
   expect_close(one, want, 1e-5, "sums");
 }
 
+TEST_P(Rows, ScatterAddScaledEqualsLoopsForEveryThreadCount) {
+  const int64_t tokens = 60, k = 3, width = 150, places = 9;
+  const auto x = normal_values(tokens * width, 1), start = normal_values(places * width, 2), weights = normal_values(tokens * k, 3);
+  std::vector<int64_t> index;
+  std::vector<double> want(start.begin(), start.end());
+  for (int64_t c = 0; c < tokens * k; ++c) {
+    index.push_back(c * c % places);
+    for (int64_t d = 0; d < width; ++d)
+      want[static_cast<size_t>(index.back() * width + d)] += double{weights[static_cast<size_t>(c)]} * x[static_cast<size_t>(c / k * width + d)];
+  }
+  const int threads = omp_get_max_threads();
+  std::vector<float> one = start, three = start;
+  omp_set_num_threads(1);
+  scatter_add_scaled_rows(tokens, k, width, {x.data(), width}, weights.data(), index.data(), {one.data(), width});
+  omp_set_num_threads(3);
+  scatter_add_scaled_rows(tokens, k, width, {x.data(), width}, weights.data(), index.data(), {three.data(), width});
+  omp_set_num_threads(threads);
+  EXPECT_EQ(one, three);
+  expect_close(one, want, 1e-5, "sums");
+}
+
 }  // namespace
 }  // namespace switchyard::kernels

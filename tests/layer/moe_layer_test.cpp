@@ -92,7 +92,8 @@ INSTANTIATE_TEST_SUITE_P(Sizes, LoopOracle,
                                            Case{"one_token", 1, 5, 3, "geglu"}, Case{"k_is_E", 19, 4, 4, "swiglu"},
                                            Case{"switch", 41, 6, 1, "relu"}, Case{"gelu", 23, 7, 2, "gelu"},
                                            Case{"one_expert", 11, 1, 1, "swiglu"}, Case{"one_expert_takes_all", 29, 5, 1, "swiglu"},
-                                           Case{"drops", 37, 5, 2, "swiglu", 0.5}, Case{"dense", 13, 6, 6, "swiglu", 0, "dense"}),
+                                           Case{"drops", 37, 5, 2, "swiglu", 0.5}, Case{"dense", 13, 6, 6, "swiglu", 0, "dense"}, Case{"glu", 17, 5, 2, "glu"},
+                                           Case{"bilinear", 17, 5, 2, "bilinear"}, Case{"reglu", 17, 5, 2, "reglu"}, Case{"relu2", 17, 5, 2, "relu2"}),
                          [](const auto& info) { return info.param.name; });
 
 TEST(MoELayer, BatchWithoutTokensGivesNothingAndGradientsOfZero) {
@@ -233,7 +234,7 @@ TEST(MoELayer, ExpertChoiceAddsUpOverTheExpertsThatPickedAToken) {
 }
 
 TEST(MoELayer, GradientsMatchFiniteDifferencesInFloat64) {
-  for (const std::string kind : {"relu", "gelu", "geglu", "swiglu"}) {
+  for (const std::string kind : {"relu", "gelu", "relu2", "glu", "bilinear", "reglu", "geglu", "swiglu"}) {
     auto o = options_of({"fd", 9, 4, 2, kind});
     o.num_shared_experts = 1;
     MoELayer layer(o);

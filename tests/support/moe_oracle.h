@@ -27,7 +27,10 @@ inline torch::Tensor moe_by_loops(const torch::Tensor& x, const TokenChoice& c, 
 }
 
 inline torch::Tensor phi(const std::string& kind, const torch::Tensor& z) {
-  if (kind == "relu") return at::relu(z);
+  if (kind == "relu" || kind == "reglu") return at::relu(z);
+  if (kind == "relu2") return at::relu(z) * at::relu(z);
+  if (kind == "glu") return 1 / (1 + at::exp(-z));
+  if (kind == "bilinear") return z;
   if (kind == "gelu" || kind == "geglu") return at::gelu(z);
   return at::silu(z);
 }
@@ -36,7 +39,7 @@ inline torch::Tensor phi(const std::string& kind, const torch::Tensor& z) {
 inline ExpertFn ffn_expert(const std::string& kind, const torch::Tensor& w_in, const torch::Tensor& w_out) {
   return [=](int64_t e, const torch::Tensor& x) {
     const auto z = at::mv(w_in[e], x);
-    if (kind == "relu" || kind == "gelu") return at::mv(w_out[e], phi(kind, z));
+    if (kind == "relu" || kind == "gelu" || kind == "relu2") return at::mv(w_out[e], phi(kind, z));
     const auto f = z.size(0) / 2;
     return at::mv(w_out[e], phi(kind, z.slice(0, 0, f)) * z.slice(0, f));
   };
