@@ -122,6 +122,14 @@ void add_gated_expert(Places& out, const GatedNames& names, const std::string& b
 }
 
 void add_dense_places(Places& out, const ModelSpec& s, int64_t layer, const std::string& prefix, const GatedNames& matrices) {
+  const auto plan = s.layer(layer);
+  if (option_of(plan.ffn, "bias", false)) {
+    const auto bank = fmt::format("layers.{}.ffn.", layer);
+    const Dimension width{"intermediate_size", *plan.d_ff};
+    out.push_back({prefix + matrices.gate + ".bias", bank + "b_in", {width}, 0, 0, width.size});
+    out.push_back({prefix + matrices.up + ".bias", bank + "b_in", {width}, 0, width.size, width.size});
+    out.push_back({prefix + matrices.down + ".bias", bank + "b_out", {{"hidden_size", s.d_model}}, 0});
+  }
   add_gated_expert(out, gated_names(prefix, matrices), fmt::format("layers.{}.ffn", layer), 0, {"intermediate_size", *s.layer(layer).d_ff}, s.d_model);
 }
 

@@ -169,7 +169,7 @@ std::string folder_name(const ::testing::TestParamInfo<GoldenCase>& info) {
 
 // What was stored in bfloat16 and computed in float32.
 const GoldenCase kWithLosses[] = {{"mixtral", "mixtral"}, {"mixtral-sharded", "mixtral-sharded"}, {"mixtral-fused", "mixtral"}, {"olmoe", "olmoe"}, {"olmoe-bf16", "olmoe-bf16"},
-                                  {"dbrx", "dbrx"}, {"granitemoe", "granitemoe"}, {"jamba", "jamba"}, {"jamba-fused", "jamba"}, {"jetmoe", "jetmoe"}};
+                                  {"dbrx", "dbrx"}, {"granitemoe", "granitemoe"}, {"jamba", "jamba"}, {"jamba-fused", "jamba"}, {"jetmoe", "jetmoe"}, {"qwen2_moe", "qwen2_moe"}, {"qwen2_moe-fused", "qwen2_moe"}};
 const GoldenCase kWithout[] = {{"llama", "llama"}, {"qwen2", "qwen2"}, {"deepseek_v2", "deepseek_v2"}, {"deepseek_v3", "deepseek_v3"}, {"deepseek_v3-fused", "deepseek_v3"}};
 
 INSTANTIATE_TEST_SUITE_P(WithLosses, GoldenModels, ::testing::ValuesIn(kWithLosses), folder_name);

@@ -12,7 +12,7 @@ struct Llama final : HfDecoder {
     s.d_ff = config.size("intermediate_size");
     s.ffn = gated_kind(config);
     if (config.flag("attention_bias", false)) s.mixer = {"attention", {{"qkv_bias", true}, {"o_bias", true}}};
-    config.only("mlp_bias", false, "biases in feed-forward layers are not supported");
+    if (config.flag("mlp_bias", false)) s.ffn = {s.ffn.kind, {{"bias", true}}};
     return s;
   }
 
@@ -20,7 +20,7 @@ struct Llama final : HfDecoder {
     config["attention_bias"] = option_of(s.mixer, "qkv_bias", false);
     config["hidden_act"] = hidden_act_of(s.ffn);
     config["intermediate_size"] = s.d_ff;
-    config["mlp_bias"] = false;
+    config["mlp_bias"] = option_of(s.ffn, "bias", false);
   }
 
   void add_network(Places& out, const ModelSpec& s, int64_t layer, bool) const override {
