@@ -4,8 +4,8 @@
 
 #include <utf8proc.h>
 
-#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 namespace switchyard::io {
@@ -21,8 +21,14 @@ int options_of(NormalForm form) {
   return UTF8PROC_STABLE;
 }
 
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+// The first byte at or behind `position` that may be no ASCII; eight at a time.
+size_t skip_ascii(std::string_view text, size_t position) {
+  for (uint64_t eight = 0; position + sizeof eight <= text.size(); position += sizeof eight) {
+    std::memcpy(&eight, text.data() + position, sizeof eight);
+    if ((eight & 0x8080808080808080U) != 0) break;
+  }
+  while (position < text.size() && static_cast<unsigned char>(text[position]) < 0x80) ++position;
+  return position;
 }
 
 }  // namespace
@@ -56,6 +62,8 @@ Stretch next_stretch(std::string_view text, size_t position) noexcept {
   const bool is_valid = decode_utf8(text, position).bytes > 0;
   size_t end = position;
   while (end < text.size()) {
+    if (is_valid) end = skip_ascii(text, end);
+    if (end == text.size()) break;
     const size_t bytes = decode_utf8(text, end).bytes;
     if ((bytes > 0) != is_valid) break;
     end += is_valid ? bytes : 1;
@@ -70,7 +78,7 @@ void append_utf8(std::string& out, char32_t code_point) {
 }
 
 std::string normalize(std::string_view text, NormalForm form) {
-  if (is_ascii(text)) return std::string(text);
+  if (skip_ascii(text, 0) == text.size()) return std::string(text);
   std::string out;
   for (size_t position = 0; position < text.size();) {
     const Stretch stretch = next_stretch(text, position);
