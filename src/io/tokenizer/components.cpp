@@ -1,5 +1,7 @@
 #include "io/tokenizer/components.h"
 
+#include "io/tokenizer/base64.h"
+
 namespace switchyard::io {
 
 void refuse_component(const JsonAt& component, std::string_view known) {
@@ -18,6 +20,12 @@ int32_t read_token_id(const JsonAt& number) {
   const int64_t id = number.as_integer();
   if (id < 0 || id > kMaxTokenId) number.wrong("a token id of at least 0 and below 2^31 - 1");
   return static_cast<int32_t>(id);
+}
+
+std::string read_base64(const JsonAt& text) {
+  auto bytes = from_base64(text.as_string());
+  if (!bytes) text.wrong("base64");
+  return *std::move(bytes);
 }
 
 }  // namespace switchyard::io

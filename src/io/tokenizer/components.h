@@ -26,7 +26,7 @@ const auto& find_component(const JsonAt& component, std::span<const Entry> table
   for (const Entry& entry : table)
     if (entry.type == type) return entry.make;
   std::string known;
-  for (const Entry& entry : table) known += std::string(entry.type) + ", ";
+  for (const Entry& entry : table) known.append(entry.type).append(", ");
   refuse_component(component, known + "Sequence");
 }
 
@@ -42,6 +42,8 @@ void for_each_step(const JsonAt& component, const char* list_key, Visit&& visit)
 [[nodiscard]] MatchFinder read_pattern(const JsonAt& pattern);
 
 [[nodiscard]] int32_t read_token_id(const JsonAt& number);
+
+[[nodiscard]] std::string read_base64(const JsonAt& text);
 
 inline constexpr int64_t kMaxTokenId = INT32_MAX - 1;
 

@@ -55,7 +55,7 @@ Step make_word_piece(const JsonAt& at) {
       if (i > 0 && token.compare(0, prefix.size(), prefix) == 0) {
         token.erase(0, prefix.size());
       } else if (i > 0) {
-        token.insert(0, " ");
+        token.insert(token.begin(), ' ');
       }
       if (cleanup) clean_up(token);
     }

@@ -1,4 +1,3 @@
-#include "io/tokenizer/base64.h"
 #include "io/tokenizer/byte_alphabet.h"
 #include "io/tokenizer/char_class.h"
 #include "io/tokenizer/charsmap.h"
@@ -75,9 +74,7 @@ NormalizerStep make_nmt(const JsonAt&) {
 
 NormalizerStep make_precompiled(const JsonAt& at) {
   const JsonAt blob = at.at("precompiled_charsmap");
-  const auto bytes = from_base64(blob.as_string());
-  if (!bytes) blob.wrong("base64");
-  const auto map = std::make_shared<const CharsMap>(*bytes, blob.where());
+  const auto map = std::make_shared<const CharsMap>(read_base64(blob), blob.where());
   return [map](std::string& text) { map_graphemes(*map, text); };
 }
 

@@ -18,7 +18,8 @@ namespace switchyard::io {
 // What read_tokenizer_json reads back to an equal value.
 [[nodiscard]] nlohmann::ordered_json write_tokenizer_json(const TokenizerSpec& spec);
 
-// Our own key in a BPE model: BpeSpec::rank_by_id.
+// Our own keys in a model: BpeSpec::rank_by_id; TokenizerSpec::sentencepiece_model in base64.
 inline constexpr const char* kRankByIdKey = "switchyard_rank_by_id";
+inline constexpr const char* kSentencePieceKey = "switchyard_sentencepiece_model";
 
 }  // namespace switchyard::io

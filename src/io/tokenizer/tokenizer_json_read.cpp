@@ -99,7 +99,11 @@ constexpr Entry kModels[] = {{"BPE", read_bpe}, {"Unigram", read_unigram}, {"Wor
 void read_model(const JsonAt& at, TokenizerSpec& spec) {
   const std::string type = at.get_string("type", "BPE");
   for (const Entry& entry : kModels)
-    if (entry.type == type) return entry.make(at, spec);
+    if (entry.type == type) {
+      entry.make(at, spec);
+      if (at.has(kSentencePieceKey)) spec.sentencepiece_model = read_base64(at.at(kSentencePieceKey));
+      return;
+    }
   refuse_component(at, "BPE, Unigram, WordPiece");
 }
 

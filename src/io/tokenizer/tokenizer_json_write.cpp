@@ -1,4 +1,4 @@
-#include "io/tokenizer/byte_alphabet.h"
+#include "io/tokenizer/base64.h"
 #include "io/tokenizer/text_map.h"
 #include "io/tokenizer/tokenizer_json.h"
 
@@ -95,6 +95,8 @@ Json model(const WordPieceSpec& spec) {
 Json write_tokenizer_json(const TokenizerSpec& spec) {
   Json added = Json::array();
   for (const AddedToken& token : spec.added_tokens) added.push_back(added_token(token));
+  Json written = std::visit([](const auto& value) { return model(value); }, spec.model);
+  if (!spec.sentencepiece_model.empty()) written[kSentencePieceKey] = to_base64(spec.sentencepiece_model);
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
@@ -103,7 +105,7 @@ Json write_tokenizer_json(const TokenizerSpec& spec) {
           {"pre_tokenizer", spec.pre_tokenizer},
           {"post_processor", spec.post_processor},
           {"decoder", spec.decoder},
-          {"model", std::visit([](const auto& value) { return model(value); }, spec.model)}};
+          {"model", std::move(written)}};
 }
 
 }  // namespace switchyard::io

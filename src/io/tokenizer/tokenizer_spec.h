@@ -60,6 +60,8 @@ struct TokenizerSpec {
   // As the file spells them; null when there is none.
   nlohmann::json normalizer, pre_tokenizer, post_processor, decoder;
   std::variant<BpeSpec, UnigramSpec, WordPieceSpec> model;
+  // The sentencepiece .model file that the rest was converted from; it counts then. Empty: none.
+  std::string sentencepiece_model;
   bool operator==(const TokenizerSpec&) const = default;
 };
 

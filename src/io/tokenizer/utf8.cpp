@@ -77,23 +77,40 @@ void append_utf8(std::string& out, char32_t code_point) {
   out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(count));
 }
 
+namespace {
+
+void append_normal(std::string& out, std::string_view text, NormalForm form) {
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                                   static_cast<utf8proc_option_t>(options_of(form)));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+  if (length < 0) fail(ErrorKind::internal, "Unicode normalisation: {}", utf8proc_errmsg(length));
+  out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+}
+
+}  // namespace
+
+// An ASCII character has no part in what stands before it: the text is taken in pieces of one such character and the
+// others behind it. ASCII alone is normal.
 std::string normalize(std::string_view text, NormalForm form) {
-  if (skip_ascii(text, 0) == text.size()) return std::string(text);
+  const auto is_ascii = [&](size_t at) { return static_cast<unsigned char>(text[at]) < 0x80; };
   std::string out;
+  out.reserve(text.size());
   for (size_t position = 0; position < text.size();) {
-    const Stretch stretch = next_stretch(text, position);
-    position += stretch.text.size();
-    if (!stretch.is_valid) {
-      out += stretch.text;
-      continue;
+    const size_t behind_ascii = skip_ascii(text, position);
+    const size_t begin = behind_ascii == text.size() || behind_ascii == position ? behind_ascii : behind_ascii - 1;
+    out += text.substr(position, begin - position);
+    size_t end = behind_ascii;
+    while (end < text.size() && !is_ascii(end)) ++end;
+    for (position = begin; position < end;) {
+      const Stretch stretch = next_stretch(text.substr(0, end), position);
+      position += stretch.text.size();
+      if (stretch.is_valid) {
+        append_normal(out, stretch.text, form);
+      } else {
+        out += stretch.text;
+      }
     }
-    utf8proc_uint8_t* mapped = nullptr;
-    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(stretch.text.data()),
-                                     static_cast<utf8proc_ssize_t>(stretch.text.size()), &mapped,
-                                     static_cast<utf8proc_option_t>(options_of(form)));
-    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-    if (length < 0) fail(ErrorKind::internal, "Unicode normalisation: {}", utf8proc_errmsg(length));
-    out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
   }
   return out;
 }
