@@ -52,9 +52,9 @@ Parts family_parts() {
 }
 
 Parts tokenizer_parts() {
-  return {{"tokenizer", "bpe", "arXiv:1508.07909", "byte-level byte-pair encoding, learnt from text or read from a tokenizer.json", {}},
+  return {{"tokenizer", "bpe", "arXiv:1508.07909", "byte-level byte-pair encoding, learnt from text, or one of those that are read", {}},
           {"tokenizer", "byte", "", "256 bytes and an end-of-document token", {}},
-          {"tokenizer", "file", "", "the tokenizer.json of a file or folder, format of Hugging Face tokenizers", {}}};
+          {"tokenizer", "file", "", "a tokenizer.json (byte-level and SentencePiece-like BPE, Unigram, WordPiece), sentencepiece .model or .tiktoken file, or its folder", {}}};
 }
 
 Parts verb_parts() {

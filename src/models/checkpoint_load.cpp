@@ -43,12 +43,11 @@ void check_scale(const fs::path& folder, const ModelSpec& spec, const Safetensor
 }
 
 std::shared_ptr<const Tokenizer> open_tokenizer(const fs::path& folder, const ModelSpec& spec) {
-  const auto path = folder / "tokenizer.json";
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) return nullptr;
-  std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(path);
+  const auto path = find_tokenizer_file(folder);
+  if (!path) return nullptr;
+  std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(*path);
   if (tokenizer->vocab_size() > spec.vocab_size)
-    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", path.string(), tokenizer->vocab_size(), spec.vocab_size);
+    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", path->string(), tokenizer->vocab_size(), spec.vocab_size);
   return tokenizer;
 }
 

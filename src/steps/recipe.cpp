@@ -92,7 +92,7 @@ Recipe load_recipe(const fs::path& path, std::span<const std::string> overrides)
 
 Recipe load_recipe_for(const fs::path& path, const fs::path& init, std::span<const std::string> overrides) {
   ConfigNode base = ConfigNode::Table{{"model", write_any(load_spec(init))}};
-  if (fs::exists(init / "tokenizer.json"))
+  if (find_tokenizer_file(init))
     base.table()->emplace_back("tokenizer", ConfigNode::Table{{"kind", "file"}, {"path", fs::absolute(init).string()}});
   return named(recipe_from(merged(std::move(base), read_tree(path)), overrides), path);
 }

@@ -38,7 +38,7 @@ struct TokenizerOptions {
   template <class V> void fields(V&& v) {
     v("kind", kind, "bpe (learnt from the training text), byte, or file");
     v("vocab_size", vocab_size, "bpe: size of the vocabulary");
-    v("path", path, "file: a tokenizer.json or a folder that holds one");
+    v("path", path, "file: a tokenizer.json, .model or .tiktoken, or a folder that holds one");
   }
 };
 

@@ -47,7 +47,7 @@ TEST(TokenizeVerb, NamesTheLineThatIsWrong) {
 
 // The recorded ids of the tokenizers library, through the program.
 TEST(TokenizeVerb, EqualsTheRecordedCases) {
-  for (const std::string style : {"gpt2", "llama3"}) {
+  for (const std::string style : {"gpt2", "llama3", "llama_sp", "t5_spm", "nllb_unigram"}) {
     const TempDir dir;
     const auto folder = std::filesystem::path(SW_TEST_DATA) / "tokenizers" / style;
     const json cases = json::parse(testing::content_of(folder / "cases.json")).at("cases");
@@ -63,6 +63,26 @@ TEST(TokenizeVerb, EqualsTheRecordedCases) {
       EXPECT_EQ(json::parse(line).at("ids"), item.at("ids")) << style << ": " << item.at("text");
     }
   }
+}
+
+TEST(TokenizeVerb, ReadsSentencePieceAndTiktokenFiles) {
+  const TempDir dir;
+  std::ofstream(dir / "texts.jsonl") << json{{"text", "Hello world"}} << "\n";
+  const std::string input = " --input " + (dir / "texts.jsonl").string();
+  const auto data = std::filesystem::path(SW_TEST_DATA) / "tokenizers";
+  const std::string model = (data / "llama_spm" / "tokenizer.model").string();
+  // Without a template the .model and the tokenizer.json beside it agree.
+  EXPECT_EQ(run_program("tokenize --tokenizer " + model + input).out, run_program("tokenize --no-template --tokenizer " + (data / "llama_spm").string() + input).out);
+
+  std::ofstream ranks(dir / "own.tiktoken");
+  for (const auto* line : {"SA== 0", "ZQ== 1", "bA== 2", "bw== 3", "IA== 4", "dw== 5", "cg== 6", "ZA== 7", "SGU= 8"}) ranks << line << "\n";  // H e l o _ w r d He
+  ranks.close();
+  const std::string own = "tokenize --tokenizer " + (dir / "own.tiktoken").string();
+  EXPECT_EQ(json::parse(run_program(own + " --encoding cl100k_base" + input).out).at("ids"), (json{8, 2, 2, 3, 4, 5, 3, 6, 2, 7}));
+  const Finished nameless = run_program(own + input);
+  EXPECT_EQ(nameless.code, 5);
+  SW_EXPECT_HAS(nameless.err, "cl100k_base");
+  EXPECT_EQ(run_program(own + " --encoding nowhere" + input).code, 2);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include "expect_error.h"
 #include "io/tokenizer/bpe_merger.h"
 #include "io/tokenizer/bpe_trainer.h"
-#include "io/tokenizer/byte_level_bpe.h"
+#include "io/tokenizer/pipeline_tokenizer.h"
 #include "io/tokenizer/tokenizer.h"
 
 #include <gtest/gtest.h>
@@ -131,7 +131,7 @@ TEST(TrainBpe, IsWrittenAndReadBack) {
   });
   EXPECT_EQ(last, 600);
   const auto read = parse_tokenizer(trained->to_json().dump(), "written");
-  EXPECT_EQ(dynamic_cast<const io::ByteLevelBpe&>(*read).spec(), dynamic_cast<const io::ByteLevelBpe&>(*trained).spec());
+  EXPECT_EQ(dynamic_cast<const io::PipelineTokenizer&>(*read).spec(), dynamic_cast<const io::PipelineTokenizer&>(*trained).spec());
   const Ids ids = trained->encode(text);
   EXPECT_EQ(read->encode(text), ids);
   EXPECT_LT(ids.size(), text.size() / 2);

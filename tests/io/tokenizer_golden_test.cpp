@@ -31,12 +31,18 @@ TEST_P(GoldenTokenizer, GivesTheSameIdsAndTexts) {
       EXPECT_EQ(one->decode(with_template, false), test.at("decoded_with_special")) << test.dump();
       EXPECT_EQ(one->decode(plain, false), test.at("decoded_no_template")) << test.dump();
     }
-    for (size_t i = 0; i < with_template.size(); ++i)
-      EXPECT_EQ(tokenizer->token_to_id(test.at("tokens")[i].get_ref<const std::string&>()), with_template[i]);
+    // The library lists unknown text, and the white space that an added token swallowed, as they are.
+    for (size_t i = 0; i < with_template.size(); ++i) {
+      const auto& token = test.at("tokens")[i].get_ref<const std::string&>();
+      auto id = tokenizer->token_to_id(token);
+      if (!id && token.ends_with("<mask>")) id = tokenizer->token_to_id("<mask>");
+      EXPECT_EQ(id ? id : tokenizer->token_to_id("<unk>"), with_template[i]);
+    }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Styles, GoldenTokenizer, ::testing::Values("gpt2", "llama3", "qwen2", "o200k", "deepseek"),
+INSTANTIATE_TEST_SUITE_P(Styles, GoldenTokenizer, ::testing::Values("gpt2", "llama3", "qwen2", "o200k", "deepseek", "llama_sp", "llama_spm", "mistral_sp_noprefix",
+                                           "t5_unigram", "nllb_unigram", "t5_spm", "unigram_bytefallback"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 #include "base/files.h"
 #include "expect_error.h"
-#include "io/tokenizer/byte_level_bpe.h"
+#include "io/tokenizer/pipeline_tokenizer.h"
 #include "test_files.h"
 
 #include <gtest/gtest.h>
@@ -40,7 +40,7 @@ TEST(ByteTokenizer, IsWrittenAndReadBack) {
   write_file_atomic(dir / "tokenizer.json", tokenizer->to_json().dump(1));
   for (const auto& path : {dir.path(), dir / "tokenizer.json"}) {
     const auto read = load_tokenizer(path);
-    EXPECT_EQ(dynamic_cast<const io::ByteLevelBpe&>(*read).spec(), dynamic_cast<const io::ByteLevelBpe&>(*tokenizer).spec());
+    EXPECT_EQ(dynamic_cast<const io::PipelineTokenizer&>(*read).spec(), dynamic_cast<const io::PipelineTokenizer&>(*tokenizer).spec());
   }
   expect_error(ErrorKind::io, {"missing.json"}, [&] { (void)load_tokenizer(dir / "missing.json"); });
 }
@@ -138,19 +138,14 @@ void expect_bad(const char* style, const char* path, const json& value, ErrorKin
 
 TEST(ParseTokenizer, NamesComponentsThatAreNotSupported) {
   const auto kind = ErrorKind::unsupported;
-  expect_bad("gpt2", "/model/type", "Unigram", kind, {"model", "'Unigram'", "BPE"});
-  expect_bad("gpt2", "/model/dropout", 0.1, kind, {"model.dropout", "0.1"});
-  expect_bad("gpt2", "/model/byte_fallback", true, kind, {"model.byte_fallback"});
-  expect_bad("gpt2", "/model/end_of_word_suffix", "</w>", kind, {"model.end_of_word_suffix", "</w>"});
-  expect_bad("gpt2", "/normalizer", {{"type", "Lowercase"}}, kind, {"normalizer", "'Lowercase'", "NFC"});
-  expect_bad("gpt2", "/pre_tokenizer", {{"type", "Metaspace"}}, kind, {"pre_tokenizer", "'Metaspace'", "ByteLevel"});
-  expect_bad("gpt2", "/pre_tokenizer", nullptr, kind, {"pre_tokenizer"});
-  expect_bad("llama3", "/pre_tokenizer/pretokenizers", json::array(), kind, {"pre_tokenizer"});
-  expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/type", "Whitespace", kind, {"pretokenizers[0]", "'Whitespace'"});
-  expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/behavior", "MergedWithNext", kind, {"behavior", "MergedWithNext"});
-  expect_bad("gpt2", "/post_processor/type", "BertProcessing", kind, {"post_processor", "'BertProcessing'"});
-  expect_bad("gpt2", "/decoder/type", "Metaspace", kind, {"decoder", "'Metaspace'", "ByteLevel"});
-  expect_bad("gpt2", "/decoder", nullptr, kind, {"decoder"});
+  expect_bad("gpt2", "/model/type", "WordLevel", kind, {"model", "'WordLevel'", "BPE", "Unigram", "WordPiece"});
+  expect_bad("gpt2", "/model/dropout", 0.1, kind, {"model.dropout", "0.1", "chance"});
+  expect_bad("gpt2", "/model/end_of_word_suffix", "</w>", kind, {"model", "suffix", "ByteLevel"});
+  expect_bad("gpt2", "/normalizer", {{"type", "Uppercase"}}, kind, {"normalizer", "'Uppercase'", "NFC", "Precompiled"});
+  expect_bad("gpt2", "/pre_tokenizer", {{"type", "UnicodeScripts"}}, kind, {"pre_tokenizer", "'UnicodeScripts'", "ByteLevel", "Metaspace"});
+  expect_bad("llama3", "/pre_tokenizer/pretokenizers/2", {{"type", "Whitespace"}}, kind, {"pretokenizers[2]", "'Whitespace'", "last"});
+  expect_bad("gpt2", "/post_processor/type", "CutProcessing", kind, {"post_processor", "'CutProcessing'", "TemplateProcessing"});
+  expect_bad("gpt2", "/decoder/type", "CTC", kind, {"decoder", "'CTC'", "ByteLevel"});
 }
 
 TEST(ParseTokenizer, NamesFaultsOfTheFile) {
@@ -172,8 +167,9 @@ TEST(ParseTokenizer, NamesFaultsOfTheFile) {
   expect_bad("gpt2", "/added_tokens/0/id", 3, kind, {"<|endoftext|>", "id 3", "model.vocab gives it 0"});
   expect_bad("gpt2", "/added_tokens/2/content", "<foo bar>", kind, {"<foo bar>", "twice"});
   expect_bad("gpt2", "/added_tokens/0/special", 1, kind, {"added_tokens[0].special", "true or false"});
-  expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/pattern/Regex", "(", kind, {"Split 0", "not a regular expression"});
+  expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/pattern/Regex", "(", kind, {"pretokenizers[0].pattern", "not a regular expression"});
   expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/pattern", json::object(), kind, {"pattern", "'String' is missing"});
+  expect_bad("llama3", "/pre_tokenizer/pretokenizers/0/behavior", "Kept", kind, {"behavior", "Isolated", "Kept"});
   expect_bad("llama3", "/post_processor/processors/1/single", json::array(), kind, {"single", "'A'"});
   expect_bad("llama3", "/post_processor/processors/1/single/1/Sequence/id", "B", kind, {"single[1]", "'A'"});
   expect_bad("llama3", "/post_processor/processors/1/special_tokens", json::object(), kind, {"<|begin_of_text|>", "missing"});

@@ -35,40 +35,46 @@ size_t skip_space_right(std::string_view text, size_t position) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::span<const AddedToken* const> tokens, std::vector<std::string> contents) {
-  for (size_t i = 0; i < tokens.size(); ++i) {
+AddedTokenFinder::AddedTokenFinder(std::span<const AddedToken* const> tokens, std::vector<std::string> contents)
+    : tokens_(tokens.begin(), tokens.end()) {
+  std::vector<std::pair<std::string, int32_t>> keys;
+  for (size_t i = 0; i < contents.size(); ++i) {
     if (contents[i].empty()) continue;
-    is_empty_ = false;
-    by_first_byte_[static_cast<unsigned char>(contents[i].front())].push_back({std::move(contents[i]), tokens[i]});
+    bool& is_known = may_begin_[static_cast<unsigned char>(contents[i].front())];
+    if (!is_known) first_bytes_ += contents[i].front();
+    is_known = true;
+    keys.emplace_back(std::move(contents[i]), static_cast<int32_t>(i));
   }
-  for (auto& patterns : by_first_byte_)
-    std::stable_sort(patterns.begin(), patterns.end(),
-                     [](const Pattern& a, const Pattern& b) { return a.content.size() > b.content.size(); });
+  trie_ = ByteTrie(std::move(keys));
 }
 
-const AddedTokenFinder::Pattern* AddedTokenFinder::match_at(std::string_view text, size_t position) const {
-  for (const Pattern& pattern : by_first_byte_[static_cast<unsigned char>(text[position])])
-    if (text.compare(position, pattern.content.size(), pattern.content) == 0) return &pattern;
-  return nullptr;
+// The next place at or behind `position` where a token may begin; text.size() when there is none.
+size_t AddedTokenFinder::next_candidate(std::string_view text, size_t position) const {
+  if (first_bytes_.size() == 1) return std::min(text.find(first_bytes_[0], position), text.size());  // most vocabularies: '<'
+  while (position < text.size() && !may_begin_[static_cast<unsigned char>(text[position])]) ++position;
+  return position;
 }
 
 void AddedTokenFinder::find(std::string_view text, std::vector<TextPart>& parts) const {
   size_t done = 0;
-  for (size_t position = 0; position < text.size() && !is_empty_;) {
-    const Pattern* match = match_at(text, position);
-    if (match == nullptr) {
+  for (size_t position = 0; position < text.size() && !first_bytes_.empty();) {
+    const size_t begin = position = next_candidate(text, position);
+    size_t length = 0;
+    int32_t index = -1;
+    trie_.for_each_prefix(text, begin, [&](size_t bytes, int32_t found) { length = bytes, index = found; });
+    if (index < 0) {
       ++position;
       continue;
     }
-    const size_t end = position + match->content.size();
-    const size_t begin = position;
+    const AddedToken* token = tokens_[static_cast<size_t>(index)];
+    const size_t end = begin + length;
     position = end;  // a refused match is not searched for shorter ones, as in Hugging Face tokenizers
-    if (match->token->single_word && !is_whole_word(text, begin, end)) continue;
-    const size_t left = match->token->lstrip ? skip_space_left(text, begin, done) : begin;
+    if (token->single_word && !is_whole_word(text, begin, end)) continue;
+    const size_t left = token->lstrip ? skip_space_left(text, begin, done) : begin;
     if (left > done) parts.push_back({text.substr(done, left - done)});
-    done = match->token->rstrip ? skip_space_right(text, end) : end;
+    done = token->rstrip ? skip_space_right(text, end) : end;
     position = done;
-    parts.push_back({text.substr(left, done - left), match->token});
+    parts.push_back({text.substr(left, done - left), token});
   }
   if (done < text.size()) parts.push_back({text.substr(done)});
 }

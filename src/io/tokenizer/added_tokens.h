@@ -1,6 +1,7 @@
 // Finds added tokens in a text: leftmost first, of several at one place the longest.
 #pragma once
 
+#include "io/tokenizer/byte_trie.h"
 #include "io/tokenizer/tokenizer_spec.h"
 
 #include <array>
@@ -19,22 +20,19 @@ struct TextPart {
 class AddedTokenFinder {
  public:
   // `contents[i]` is what tokens[i] looks like in the text (its normal form where the text is normalised). Empty ones are
-  // never found. Both must outlive the finder.
+  // never found. The tokens must outlive the finder.
   AddedTokenFinder(std::span<const AddedToken* const> tokens, std::vector<std::string> contents);
 
   // Appends the parts of `text`; parts without bytes are left out, except tokens.
   void find(std::string_view text, std::vector<TextPart>& parts) const;
 
  private:
-  struct Pattern {
-    std::string content;
-    const AddedToken* token;
-  };
+  [[nodiscard]] size_t next_candidate(std::string_view text, size_t position) const;
 
-  [[nodiscard]] const Pattern* match_at(std::string_view text, size_t position) const;
-
-  std::array<std::vector<Pattern>, 256> by_first_byte_;  // the longest first
-  bool is_empty_ = true;
+  std::vector<const AddedToken*> tokens_;
+  ByteTrie trie_;  // contents to indices of tokens_
+  std::array<bool, 256> may_begin_{};
+  std::string first_bytes_;
 };
 
 }  // namespace switchyard::io

@@ -1,18 +1,18 @@
-// Byte-pair encoding of one word: of all neighbouring pairs, the one with the best rank is merged, the leftmost first,
-// until none is left. Source: Sennrich, Haddow, Birch, arXiv:1508.07909, algorithm 1, applied to bytes.
+// Byte-pair encoding of one word: of all neighbouring pairs, the one with the best rank is merged, of equal ranks the
+// leftmost first, until none is left. Source: Sennrich, Haddow, Birch, arXiv:1508.07909, algorithm 1.
 #pragma once
 
+#include "io/tokenizer/merge_table.h"
+
 #include <cstdint>
-#include <optional>
-#include <span>
-#include <unordered_map>
 #include <vector>
 
 namespace switchyard::io {
 
 class BpeMerger {
  public:
-  void add(int32_t left, int32_t right, int32_t rank, int32_t merged) { merges_[key(left, right)] = {rank, merged}; }
+  void reserve(size_t num_merges) { merges_.reserve(num_merges); }
+  void add(int32_t left, int32_t right, int32_t rank, int32_t merged) { merges_.add(left, right, {rank, merged}); }
   [[nodiscard]] bool empty() const noexcept { return merges_.empty(); }
 
   // Working memory of merge(), reused between words.
@@ -27,20 +27,14 @@ class BpeMerger {
     std::vector<Candidate> heap;
   };
 
-  // Replaces `ids` (one per byte of a word) by its tokens; O(n log n).
+  // Replaces `ids` (one per byte or character of a word) by its tokens; O(n log n).
   void merge(std::vector<int32_t>& ids, Scratch& scratch) const;
 
  private:
-  struct Merge {
-    int32_t rank, merged;
-  };
-
-  static uint64_t key(int32_t left, int32_t right) noexcept {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-  }
+  void merge_short(std::vector<int32_t>& ids) const;
   void push_candidate(Scratch& scratch, int32_t position) const;
 
-  std::unordered_map<uint64_t, Merge> merges_;
+  MergeTable merges_;
 };
 
 }  // namespace switchyard::io

@@ -1,8 +1,8 @@
 #include "io/tokenizer/bpe_trainer.h"
 
 #include "io/tokenizer/byte_alphabet.h"
-#include "io/tokenizer/byte_level_bpe.h"
 #include "io/tokenizer/byte_vocabulary.h"
+#include "io/tokenizer/pipeline_tokenizer.h"
 #include "io/tokenizer/splitter.h"
 #include "io/tokenizer/utf8.h"
 #include "switchyard/error.h"
@@ -134,9 +134,10 @@ std::unique_ptr<Tokenizer> train_bpe(std::span<const std::string_view> texts, in
   io::BpeTrainer trainer;
   for (const auto& [word, count] : io::count_words(texts)) trainer.add_word(word, count);
 
-  io::TokenizerSpec spec = io::byte_vocabulary();
+  io::TokenizerSpec spec = io::byte_vocabulary(/*splits_words=*/true);
+  auto& model = std::get<io::BpeSpec>(spec.model);
   std::vector<std::string> token_of(static_cast<size_t>(kFirst));  // by id, in the byte alphabet
-  for (const auto& [token, id] : spec.vocab) token_of[static_cast<size_t>(id)] = token;
+  for (const auto& [token, id] : model.vocab) token_of[static_cast<size_t>(id)] = token;
   std::set<io::BpeTrainer::Pair> seen;
   while (static_cast<int64_t>(token_of.size()) < vocab_size) {
     const auto best = trainer.best_pair();
@@ -145,13 +146,13 @@ std::unique_ptr<Tokenizer> train_bpe(std::span<const std::string_view> texts, in
     const std::string right = token_of[static_cast<size_t>(best->right)];
     // Two pairs may spell the same token ("a"+"bc", "ab"+"c"): then the merge is new, but the token is not, and a pair
     // that was merged everywhere can come up again.
-    if (seen.insert(*best).second) spec.merges.emplace_back(left, right);
-    const auto [place, is_new] = spec.vocab.try_emplace(left + right, static_cast<int32_t>(token_of.size()));
+    if (seen.insert(*best).second) model.merges.emplace_back(left, right);
+    const auto [place, is_new] = model.vocab.try_emplace(left + right, static_cast<int32_t>(token_of.size()));
     if (is_new) token_of.push_back(place->first);
     trainer.merge(*best, place->second);
     if (progress) progress(static_cast<int64_t>(token_of.size()), vocab_size);
   }
-  return std::make_unique<io::ByteLevelBpe>(std::move(spec), "trained tokenizer");
+  return std::make_unique<io::PipelineTokenizer>(std::move(spec), "trained tokenizer");
 }
 
 }  // namespace switchyard

@@ -2,43 +2,63 @@
 
 #include <oniguruma.h>
 
-#include <array>
+#include <algorithm>
 #include <cstring>
+#include <memory>
 
 namespace switchyard::io {
 namespace {
 
-class Tables {
- public:
-  Tables() noexcept : letter_(property("L")), number_(property("N")) {
-    for (char32_t c = 0; c < known_.size(); ++c) known_[c] = look_up(c);
+constexpr char32_t kNumCodePoints = 0x110000;
+
+OnigCtype property(const char* name) noexcept {
+  auto* begin = reinterpret_cast<UChar*>(const_cast<char*>(name));
+  return static_cast<OnigCtype>(ONIG_ENCODING_UTF8->property_name_to_ctype(ONIG_ENCODING_UTF8, begin, begin + std::strlen(name)));
+}
+
+struct Tables {
+  std::unique_ptr<CharClasses[]> all{new CharClasses[kNumCodePoints]()};
+
+  Tables() {
+    add(property("L"), kLetter);
+    add(property("N"), kNumber);
+    add(ONIGENC_CTYPE_SPACE, kSpace);
+    add(ONIGENC_CTYPE_WORD, kWord | kRegexWord);
+    for (const char* name : {"Lu", "Lt"}) add(property(name), kUpper);
+    add(property("Ll"), kLower);
+    for (const char* name : {"Lm", "Lo"}) add(property(name), kCaseless);
+    add(property("M"), kMark);
+    add(property("Mn"), kNonspacingMark);
+    add(property("P"), kPunctuation);
+    add(property("S"), kSymbol);
+    for (const char* name : {"Cc", "Cf", "Co"}) add(property(name), kOther);
+    for (const char32_t joiner : {0x200C, 0x200D}) all[joiner] |= kWord;
   }
 
-  [[nodiscard]] uint8_t classes(char32_t c) const noexcept { return c < known_.size() ? known_[c] : look_up(c); }
-
- private:
-  static OnigCtype property(const char* name) noexcept {
-    auto* begin = reinterpret_cast<UChar*>(const_cast<char*>(name));
-    return static_cast<OnigCtype>(ONIG_ENCODING_UTF8->property_name_to_ctype(ONIG_ENCODING_UTF8, begin, begin + std::strlen(name)));
+  // Oniguruma keeps a class as pairs (first, last) behind their number.
+  void add(OnigCtype type, CharClasses classes) {
+    OnigCodePoint bytes_until = 0;
+    const OnigCodePoint* ranges = nullptr;
+    if (ONIG_ENCODING_UTF8->get_ctype_code_range(type, &bytes_until, &ranges) != 0 || ranges == nullptr) return;
+    for (OnigCodePoint i = 0; i < ranges[0]; ++i) {
+      const OnigCodePoint first = ranges[1 + 2 * i], last = std::min<OnigCodePoint>(ranges[2 + 2 * i], kNumCodePoints - 1);
+      for (OnigCodePoint c = first; c <= last; ++c) all[c] = static_cast<CharClasses>(all[c] | classes);
+    }
   }
-  static bool is(char32_t c, OnigCtype type) noexcept { return ONIG_ENCODING_UTF8->is_code_ctype(c, type) != 0; }
-
-  [[nodiscard]] uint8_t look_up(char32_t c) const noexcept {
-    const bool joiner = c == 0x200C || c == 0x200D;
-    return static_cast<uint8_t>((is(c, letter_) ? kLetter : 0) | (is(c, number_) ? kNumber : 0) |
-                                (is(c, ONIGENC_CTYPE_SPACE) ? kSpace : 0) |
-                                (is(c, ONIGENC_CTYPE_WORD) || joiner ? kWord : 0));
-  }
-
-  OnigCtype letter_, number_;
-  std::array<uint8_t, 0x3400> known_{};  // the scripts written with spaces between words
 };
+
+const Tables& tables() noexcept {
+  static const Tables made;
+  return made;
+}
 
 }  // namespace
 
-uint8_t char_classes(char32_t code_point) noexcept {
-  static const Tables tables;
-  return tables.classes(code_point);
+CharClasses char_classes(char32_t code_point) noexcept { return code_point < kNumCodePoints ? tables().all[code_point] : 0; }
+
+const CharTable& char_table() noexcept {
+  static const CharTable table(tables().all.get());
+  return table;
 }
 
 }  // namespace switchyard::io

@@ -1,9 +1,11 @@
-// Splitting of text into words, which merges never cross.
+// Splitting of text into words, which tokens never cross.
 #pragma once
 
-#include "io/tokenizer/tokenizer_spec.h"
+#include "io/tokenizer/char_class.h"
 
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -16,15 +18,34 @@ class Splitter {
   virtual void split(std::string_view text, std::vector<std::string_view>& words) const = 0;
 };
 
-// The expression of GPT-2,
-//   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-// written by hand. tests/io/tokenizer/splitter_test.cpp compares it with the expression.
-[[nodiscard]] std::unique_ptr<Splitter> make_gpt2_splitter();
+// What becomes of the matches of a rule, by their names in tokenizer.json.
+enum class SplitBehavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };
 
-// A rule of a tokenizer.json. Throws Error{checkpoint} that starts with `where` for an expression that Oniguruma
-// refuses; split() throws Error{checkpoint} for one that runs away on a text.
+struct SplitRule {
+  std::string pattern;
+  bool is_regex = true;  // otherwise a literal
+  SplitBehavior behavior = SplitBehavior::isolated;
+  bool invert = false;   // exchanges matches and gaps
+};
+
+// Throws Error{checkpoint} that starts with `where` for an expression that Oniguruma refuses; split() throws
+// Error{checkpoint} for one that runs away on a text. Always Oniguruma: the oracle of the splitters written by hand.
+[[nodiscard]] std::unique_ptr<Splitter> make_rule_splitter(const SplitRule& rule, const std::string& where);
+
+// The same result, by hand where the expression is a known one.
 [[nodiscard]] std::unique_ptr<Splitter> make_splitter(const SplitRule& rule, const std::string& where);
 
-extern const char* const kGpt2Expression;
+// The characters of the classes `any`, and ASCII punctuation if wanted, are the matches, one by one.
+[[nodiscard]] std::unique_ptr<Splitter> make_class_splitter(CharClasses any, bool ascii_punctuation, SplitBehavior behavior);
+
+[[nodiscard]] std::unique_ptr<Splitter> make_gpt2_splitter();
+
+// An expression of published tokenizers that is written by hand; all matches are isolated.
+struct KnownExpression {
+  std::string_view name, pattern;
+  std::unique_ptr<Splitter> (*make)();
+};
+[[nodiscard]] std::span<const KnownExpression> known_expressions();
+[[nodiscard]] std::unique_ptr<Splitter> make_known_splitter(std::string_view pattern);  // nullptr: not known
 
 }  // namespace switchyard::io

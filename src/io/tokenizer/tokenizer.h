@@ -37,15 +37,23 @@ class Tokenizer {
   [[nodiscard]] virtual std::optional<int32_t> bos_id() const = 0;
 
   // The content of a tokenizer.json (Hugging Face tokenizers format) that load_tokenizer reads back to an equal object.
+  // What the format has no words for stands in keys "switchyard_..." of the model, which other readers skip.
   [[nodiscard]] virtual nlohmann::ordered_json to_json() const = 0;
 };
 
 // 256 byte tokens and the special token "<|endoftext|>" (id 256).
 [[nodiscard]] std::unique_ptr<Tokenizer> make_byte_tokenizer();
 
-// Reads a tokenizer.json, or the one in a folder. Throws Error{checkpoint} that names the file and key, and
-// Error{unsupported} for a component that this build does not know.
-[[nodiscard]] std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+// Reads a tokenizer.json, a sentencepiece .model or a .tiktoken file, or the one in a folder (find_tokenizer_file). The
+// split expression and special tokens of a .tiktoken file belong to its `encoding` ("cl100k_base"); empty: the one that
+// the file is named after. docs/tokenizers.md has the list. Throws Error{checkpoint} that names the file and key,
+// Error{unsupported} for a component or encoding that this build does not know, Error{io} when there is no such file.
+[[nodiscard]] std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path, const std::string& encoding = "");
+
+// The file of a folder that load_tokenizer reads: tokenizer.json, tokenizer.model, spiece.model, or its only .tiktoken file.
+[[nodiscard]] std::optional<std::filesystem::path> find_tokenizer_file(const std::filesystem::path& folder);
+
+// The content of a tokenizer.json.
 [[nodiscard]] std::unique_ptr<Tokenizer> parse_tokenizer(std::string_view json, const std::string& name_for_errors);
 
 // Learns a byte-level BPE of `vocab_size` tokens (256 bytes + "<|endoftext|>" + merges) from `texts`. The result depends

@@ -1,13 +1,14 @@
 // The content of a tokenizer.json as values: what the reader produces, the tokenizer runs, and the writer prints.
 #pragma once
 
-#include "io/tokenizer/utf8.h"
+#include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace switchyard::io {
@@ -24,33 +25,43 @@ struct AddedToken {
   bool operator==(const AddedToken&) const = default;
 };
 
-struct SplitRule {
-  enum class Keep { all, gaps };  // "Isolated": matches and what lies between are words; "Removed": only what lies between
-  std::string pattern;
-  bool is_regex = true;  // otherwise a literal
-  Keep keep = Keep::all;
-  bool invert = false;   // exchanges matches and gaps
-  bool operator==(const SplitRule&) const = default;
+// Byte-pair encoding. A merge is a pair of tokens whose concatenation (without the prefix of the second) is a token, best
+// first.
+struct BpeSpec {
+  std::map<std::string, int32_t> vocab;
+  std::vector<std::pair<std::string, std::string>> merges;
+  std::optional<std::string> unk_token;
+  std::string continuing_subword_prefix, end_of_word_suffix;
+  bool fuse_unk = false;       // one unknown token for a run of unknown characters
+  bool byte_fallback = false;  // tokens <0x00> ... <0xFF> stand for the bytes of unknown characters
+  bool ignore_merges = false;  // a whole word that is a token needs no merges
+  // Instead of a list: every pair of tokens whose concatenation is a token, ranked by its id (.tiktoken files).
+  bool rank_by_id = false;
+  bool operator==(const BpeSpec&) const = default;
 };
 
-struct TemplateToken {
-  std::string name;
-  int32_t id = 0;
-  bool operator==(const TemplateToken&) const = default;
+// Pieces with their logarithmic probabilities; the id is the position.
+struct UnigramSpec {
+  std::vector<std::pair<std::string, double>> pieces;
+  std::optional<int32_t> unk_id;
+  bool byte_fallback = false;
+  bool operator==(const UnigramSpec&) const = default;
+};
+
+struct WordPieceSpec {
+  std::map<std::string, int32_t> vocab;
+  std::string unk_token = "[UNK]", continuing_subword_prefix = "##";
+  int64_t max_input_chars_per_word = 100;
+  bool operator==(const WordPieceSpec&) const = default;
 };
 
 struct TokenizerSpec {
   std::vector<AddedToken> added_tokens;
-  std::vector<NormalForm> normalizers;
-  std::vector<SplitRule> splits;  // in sequence, before the byte-level step
-  bool add_prefix_space = false;
-  bool use_gpt2_split = true;
-  std::vector<TemplateToken> prefix, suffix;  // around the text, when the caller asks for the template
-
-  // Model: tokens in the byte alphabet; a merge is a pair of tokens whose concatenation is a token, best first.
-  std::map<std::string, int32_t> vocab;
-  std::vector<std::pair<std::string, std::string>> merges;
-  bool ignore_merges = false;  // a whole word that is a token needs no merges
+  // As the file spells them; null when there is none.
+  nlohmann::json normalizer, pre_tokenizer, post_processor, decoder;
+  std::variant<BpeSpec, UnigramSpec, WordPieceSpec> model;
+  // The sentencepiece .model file that the rest was converted from; it counts then. Empty: none.
+  std::string sentencepiece_model;
   bool operator==(const TokenizerSpec&) const = default;
 };
 

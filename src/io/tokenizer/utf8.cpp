@@ -4,8 +4,8 @@
 
 #include <utf8proc.h>
 
-#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 namespace switchyard::io {
@@ -21,8 +21,14 @@ int options_of(NormalForm form) {
   return UTF8PROC_STABLE;
 }
 
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+// The first byte at or behind `position` that may be no ASCII; eight at a time.
+size_t skip_ascii(std::string_view text, size_t position) {
+  for (uint64_t eight = 0; position + sizeof eight <= text.size(); position += sizeof eight) {
+    std::memcpy(&eight, text.data() + position, sizeof eight);
+    if ((eight & 0x8080808080808080U) != 0) break;
+  }
+  while (position < text.size() && static_cast<unsigned char>(text[position]) < 0x80) ++position;
+  return position;
 }
 
 }  // namespace
@@ -56,6 +62,8 @@ Stretch next_stretch(std::string_view text, size_t position) noexcept {
   const bool is_valid = decode_utf8(text, position).bytes > 0;
   size_t end = position;
   while (end < text.size()) {
+    if (is_valid) end = skip_ascii(text, end);
+    if (end == text.size()) break;
     const size_t bytes = decode_utf8(text, end).bytes;
     if ((bytes > 0) != is_valid) break;
     end += is_valid ? bytes : 1;
@@ -69,23 +77,40 @@ void append_utf8(std::string& out, char32_t code_point) {
   out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(count));
 }
 
+namespace {
+
+void append_normal(std::string& out, std::string_view text, NormalForm form) {
+  utf8proc_uint8_t* mapped = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &mapped,
+                                   static_cast<utf8proc_option_t>(options_of(form)));
+  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
+  if (length < 0) fail(ErrorKind::internal, "Unicode normalisation: {}", utf8proc_errmsg(length));
+  out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
+}
+
+}  // namespace
+
+// An ASCII character has no part in what stands before it: the text is taken in pieces of one such character and the
+// others behind it. ASCII alone is normal.
 std::string normalize(std::string_view text, NormalForm form) {
-  if (is_ascii(text)) return std::string(text);
+  const auto is_ascii = [&](size_t at) { return static_cast<unsigned char>(text[at]) < 0x80; };
   std::string out;
+  out.reserve(text.size());
   for (size_t position = 0; position < text.size();) {
-    const Stretch stretch = next_stretch(text, position);
-    position += stretch.text.size();
-    if (!stretch.is_valid) {
-      out += stretch.text;
-      continue;
+    const size_t behind_ascii = skip_ascii(text, position);
+    const size_t begin = behind_ascii == text.size() || behind_ascii == position ? behind_ascii : behind_ascii - 1;
+    out += text.substr(position, begin - position);
+    size_t end = behind_ascii;
+    while (end < text.size() && !is_ascii(end)) ++end;
+    for (position = begin; position < end;) {
+      const Stretch stretch = next_stretch(text.substr(0, end), position);
+      position += stretch.text.size();
+      if (stretch.is_valid) {
+        append_normal(out, stretch.text, form);
+      } else {
+        out += stretch.text;
+      }
     }
-    utf8proc_uint8_t* mapped = nullptr;
-    const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(stretch.text.data()),
-                                     static_cast<utf8proc_ssize_t>(stretch.text.size()), &mapped,
-                                     static_cast<utf8proc_option_t>(options_of(form)));
-    const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
-    if (length < 0) fail(ErrorKind::internal, "Unicode normalisation: {}", utf8proc_errmsg(length));
-    out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(length));
   }
   return out;
 }

@@ -1,0 +1,103 @@
+// Byte-level BPE of English text, one core: MB per second of every splitter, against the same tokenizer whose words are cut
+// by Oniguruma. Vocabularies are learnt from the text; the files named in SWITCHYARD_BENCH_TOKENIZERS (tokenizer.json,
+// .model or .tiktoken, with ':' between) are measured as well.
+#include "base/files.h"
+#include "harness.h"
+#include "io/tokenizer/components.h"
+#include "io/tokenizer/pipeline_tokenizer.h"
+#include "io/tokenizer/tokenizer.h"
+
+#include <cstdlib>
+#include <sstream>
+
+namespace switchyard {
+namespace {
+
+using bench::Candidate;
+
+constexpr size_t kLearnBytes = 1 << 20;
+constexpr int64_t kVocabSize = 8192;
+
+// The same tokenizer with each known expression in a group, so that Oniguruma runs it. Empty when it has none.
+std::unique_ptr<Tokenizer> by_oniguruma(const Tokenizer& tokenizer) {
+  nlohmann::json file = nlohmann::json::parse(tokenizer.to_json().dump());
+  bool changed = false;
+  const std::function<void(nlohmann::json&)> visit = [&](nlohmann::json& step) {
+    if (step.is_object() && step.value("type", "") == "ByteLevel" && step.value("use_regex", true)) {
+      step["use_regex"] = false;
+      const nlohmann::json split = {{"type", "Split"}, {"pattern", {{"Regex", "(?:" + std::string(io::known_expressions()[0].pattern) + ")"}}}, {"behavior", "Isolated"}};
+      step = {{"type", "Sequence"}, {"pretokenizers", {split, step}}};
+      changed = true;
+    } else if (step.is_object() && step.contains("pattern") && step["pattern"].contains("Regex")) {
+      step["pattern"]["Regex"] = "(?:" + step["pattern"]["Regex"].get<std::string>() + ")";
+      changed = true;
+    } else if (step.is_object() && step.contains("pretokenizers")) {
+      for (auto& inner : step["pretokenizers"]) visit(inner);
+    }
+  };
+  visit(file["pre_tokenizer"]);
+  return changed ? parse_tokenizer(file.dump(), "by Oniguruma") : nullptr;
+}
+
+// Both ways give the same ids, and the text comes back where the tokenizer keeps it. False: they do not.
+bool is_correct(const Tokenizer& tokenizer, const Tokenizer* oracle, const std::string& text) {
+  const auto ids = tokenizer.encode(text);
+  if (oracle && oracle->encode(text) != ids) return false;
+  return !oracle || tokenizer.decode(ids, false) == text;
+}
+
+bool measure(const std::string& title, const Tokenizer& tokenizer, const std::string& text, const bench::Options& options) {
+  if (title.find(options.only) == title.npos) return true;
+  const auto oracle = by_oniguruma(tokenizer);
+  if (!is_correct(tokenizer, oracle.get(), text)) {
+    fmt::print(stderr, "{}: the ids are not those of Oniguruma, or the text does not come back\n", title);
+    return false;
+  }
+  std::vector<Candidate> candidates;
+  if (oracle) candidates.push_back({"Oniguruma", [&] { (void)oracle->encode(text); }});
+  candidates.push_back({"by hand", [&] { (void)tokenizer.encode(text); }});
+  const auto timings = bench::time_interleaved(candidates, options.reps);
+  const double tokens = static_cast<double>(tokenizer.encode(text).size());
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const double mb_per_s = static_cast<double>(text.size()) / timings[i].median_us;
+    if (options.json) {
+      fmt::print("{}\n", nlohmann::ordered_json{{"title", title}, {"variant", candidates[i].name}, {"mb_per_s", mb_per_s}, {"spread", timings[i].spread},
+                                                {"bytes_per_token", static_cast<double>(text.size()) / tokens}, {"ratio", timings[0].median_us / timings[i].median_us}}
+                             .dump());
+    } else {
+      fmt::print("{:<28} {:<10} {:>8.1f} MB/s {:>5.1f} +-%  {:>5.2f} bytes/token  {:>5.2f}\n", title, candidates[i].name, mb_per_s, 100 * timings[i].spread,
+                 static_cast<double>(text.size()) / tokens, timings[0].median_us / timings[i].median_us);
+    }
+  }
+  return true;
+}
+
+// The learnt vocabulary behind the splitter of a known expression.
+std::unique_ptr<Tokenizer> with_split(const Tokenizer& learnt, const io::KnownExpression& known) {
+  nlohmann::json file = nlohmann::json::parse(learnt.to_json().dump());
+  const nlohmann::json split = {{"type", "Split"}, {"pattern", {{"Regex", known.pattern}}}, {"behavior", "Isolated"}};
+  const nlohmann::json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+  file["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}};
+  return parse_tokenizer(file.dump(), std::string(known.name));
+}
+
+int run(const bench::Options& options) {
+  const std::string text = read_text_file(std::string(SW_SOURCE_DIR) + "/data/english_classics.txt");
+  if (!options.json) fmt::print("tokenizer   {:.1f} MB of English, one core   {}\n", static_cast<double>(text.size()) / 1e6, bench::machine_line());
+  const std::string_view sample[] = {std::string_view(text).substr(0, kLearnBytes)};
+  const auto learnt = train_bpe(sample, kVocabSize);
+  bool all_correct = true;
+  for (const char* name : {"gpt2", "llama3", "qwen2", "o200k", "deepseek words"})
+    for (const auto& known : io::known_expressions())
+      if (known.name == name) all_correct &= measure(fmt::format("learnt {}, {}", learnt->vocab_size(), name), *with_split(*learnt, known), text, options);
+  const char* listed = std::getenv("SWITCHYARD_BENCH_TOKENIZERS");
+  std::istringstream files(listed ? listed : "");
+  for (std::string file; std::getline(files, file, ':');)
+    all_correct &= measure(std::filesystem::path(file).parent_path().filename() / std::filesystem::path(file).filename(), *load_tokenizer(file), text, options);
+  return all_correct ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace switchyard
+
+int main(int argc, char** argv) { return switchyard::run(switchyard::bench::Options::parse(argc, argv)); }
