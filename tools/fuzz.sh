@@ -2,13 +2,13 @@
 # Builds the fuzz targets with Clang in build-fuzz and runs each for some seconds. Ends with 1 after a finding, whose
 # input is then in build-fuzz/findings.
 #
-#   tools/fuzz.sh [SECONDS] [TARGET...]       default: 20 seconds each of safetensors, tokenizer, recipe
+#   tools/fuzz.sh [SECONDS] [TARGET...]       default: 20 seconds each of safetensors, gguf, tokenizer, recipe, chat_template
 set -eu
 cd "$(dirname "$0")/.."
 build=${FUZZ_BUILD_DIR:-build-fuzz}
 seconds=${1:-20}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- safetensors tokenizer recipe
+[ $# -gt 0 ] || set -- safetensors gguf tokenizer recipe chat_template
 
 if ! command -v clang++ >/dev/null; then
   echo "fuzz: clang++ is missing (Debian: apt install clang)" >&2

@@ -38,14 +38,14 @@ std::vector<int64_t> sizes(const TensorPlace& place) {
   return out;
 }
 
-size_t count_found(const Places& places, const SafetensorsSet& files) {
+size_t count_found(const Places& places, const TensorStore& files) {
   size_t found = 0;
   for (const auto& place : places) found += files.find(place.stored) ? 1 : 0;
   return found;
 }
 
 // The layout of which the largest share is there.
-Places best_layout(std::vector<Places> layouts, const SafetensorsSet& files) {
+Places best_layout(std::vector<Places> layouts, const TensorStore& files) {
   size_t best = 0;
   double best_share = -1;
   for (size_t i = 0; i < layouts.size(); ++i) {
@@ -55,7 +55,7 @@ Places best_layout(std::vector<Places> layouts, const SafetensorsSet& files) {
   return std::move(layouts[best]);
 }
 
-void check_names(const Places& places, const SafetensorsSet& files, const Family& family, const ModelSpec& spec) {
+void check_names(const Places& places, const TensorStore& files, const Family& family, const ModelSpec& spec) {
   std::set<std::string> wanted;
   std::vector<std::string> missing, unexpected;
   for (const auto& place : places) {
@@ -71,7 +71,7 @@ void check_names(const Places& places, const SafetensorsSet& files, const Family
   fail(ErrorKind::checkpoint, "{}: the tensors do not fit config.json{}", files.path().string(), text);
 }
 
-void check_shape(const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+void check_shape(const TensorPlace& place, const TensorEntry& entry, const TensorStore& files) {
   const auto expected = sizes(place);
   if (entry.shape == expected) return;
   std::string keys;
@@ -83,7 +83,7 @@ void check_shape(const TensorPlace& place, const TensorEntry& entry, const Safet
        show_shape(entry.shape), show_shape(expected), keys);
 }
 
-void check_finite(const float* values, int64_t n, const TensorPlace& place, const SafetensorsSet& files) {
+void check_finite(const float* values, int64_t n, const TensorPlace& place, const TensorStore& files) {
   constexpr uint32_t kExponent = 0x7F800000u;
   for (int64_t i = 0; i < n; ++i) {
     uint32_t bits;
@@ -94,7 +94,7 @@ void check_finite(const float* values, int64_t n, const TensorPlace& place, cons
   }
 }
 
-void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const TensorStore& files) {
   if (!target.is_contiguous() || target.sizes() != torch::IntArrayRef(sizes(place)))
     fail(ErrorKind::internal, "table row '{}' does not fit parameter '{}'", place.stored, place.parameter);
   check_shape(place, entry, files);
@@ -147,7 +147,7 @@ TensorSource source(const std::string& name, DType dtype, std::vector<int64_t> s
 
 }  // namespace
 
-void read_weights(LanguageModel& model, const Family& family, const SafetensorsSet& files) {
+void read_weights(LanguageModel& model, const Family& family, const TensorStore& files) {
   const torch::NoGradGuard no_grad;
   const auto places = best_layout(family.layouts(model), files);
   check_names(places, files, family, model.spec());
@@ -160,6 +160,12 @@ void read_weights(LanguageModel& model, const Family& family, const SafetensorsS
   }
   for (const auto& [name, tensor] : tensors)
     if (filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
+}
+
+void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files) {
+  const auto places = best_layout(family.layouts(model), files);
+  check_names(places, files, family, model.spec());
+  for (const auto& place : places) check_shape(place, files.at(place.stored), files);
 }
 
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
@@ -179,6 +185,11 @@ TensorSource as_stored(const std::string& name, const torch::Tensor& tensor) {
 }
 
 torch::Tensor as_tensor(const TensorEntry& entry) {
+  if (entry.decode) {
+    auto out = torch::empty(entry.shape, torch::kFloat32);
+    to_float32(entry, out.data_ptr<float>());
+    return out;
+  }
   auto out = torch::empty(entry.shape, torch_type(entry.dtype, entry.name));
   if (!entry.bytes.empty()) std::memcpy(out.data_ptr(), entry.bytes.data(), entry.bytes.size());
   return out;
