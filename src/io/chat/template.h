@@ -6,6 +6,7 @@
 //   values: JSON, slices, `~`, `in`, `is`, `a if b else c`, and / or / not, comparison, + - * / // % **, filters, tests,
 //   methods of strings and objects; namespace(), range(), raise_exception(), strftime_now(), dict()
 // As the Hugging Face library runs them: trim_blocks and lstrip_blocks are on, undefined names are empty text and false.
+// Departs from Python: tuples are lists, also when they are printed.
 //
 // Not here: inheritance, include, import, call blocks, recursive loops, filters as blocks, user-defined tests and filters.
 #pragma once

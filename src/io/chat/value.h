@@ -48,6 +48,7 @@ class Value {
   [[nodiscard]] int64_t as_integer() const { return integer_; }                 // of a boolean, too
   [[nodiscard]] double as_number() const { return kind_ == Kind::number ? number_ : static_cast<double>(integer_); }
   [[nodiscard]] const std::string& as_text() const { return *text_; }           // of undefined: its name
+  [[nodiscard]] bool has_name() const { return text_ != nullptr; }               // of undefined
   [[nodiscard]] const List& as_list() const { return *list_; }
   [[nodiscard]] const Dict& as_dict() const { return *dict_; }
   [[nodiscard]] Dict& members() { return *dict_; }                             // of a namespace, which is shared
