@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 build=${FUZZ_BUILD_DIR:-build-fuzz}
 seconds=${1:-20}
 [ $# -gt 0 ] && shift
-[ $# -gt 0 ] || set -- safetensors tokenizer sentencepiece tiktoken recipe
+[ $# -gt 0 ] || set -- safetensors gguf tokenizer sentencepiece tiktoken recipe chat_template
 
 if ! command -v clang++ >/dev/null; then
   echo "fuzz: clang++ is missing (Debian: apt install clang)" >&2

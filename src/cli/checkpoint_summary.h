@@ -28,9 +28,10 @@ struct CheckpointSummary {
   std::vector<std::string> files;   // other files of the folder: tokenizer, training state, ...
   int64_t num_values = 0, num_bytes = 0;
   std::map<std::string, int64_t> values_by_dtype;
+  nlohmann::ordered_json gguf;      // metadata of a GGUF file with their types' values, long lists cut; null for other files
 };
 
-// `path`: a folder or a .safetensors file. Throws Error{checkpoint} for damaged headers, or when there is nothing.
+// `path`: a folder, a .safetensors or a GGUF file. Throws Error{checkpoint} for damaged headers, or when there is nothing.
 [[nodiscard]] CheckpointSummary summarise_checkpoint(const std::filesystem::path& path);
 
 }  // namespace switchyard::cli

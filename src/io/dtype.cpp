@@ -74,6 +74,17 @@ uint16_t float32_to_bfloat16(float value) noexcept {
   return static_cast<uint16_t>((bits + 0x7FFFU + lowest_kept_bit) >> 16);
 }
 
+uint16_t float32_to_float16(float value) noexcept {
+  const uint32_t bits = std::bit_cast<uint32_t>(value), magnitude = bits & 0x7FFFFFFFU;
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000U);
+  if (std::isnan(value)) return sign | 0x7E00U;
+  if (magnitude >= 0x47800000U) return sign | 0x7C00U;  // 2^16 and above
+  // Below 2^-14 the last place is 2^-24: adding 1/2 (whose last place that is) makes the hardware round there.
+  if (magnitude < 0x38800000U) return sign | static_cast<uint16_t>(std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5F) - 0x3F000000U);
+  const uint32_t lowest_kept_bit = (magnitude >> 13) & 1U;
+  return sign | static_cast<uint16_t>((magnitude - 0x38000000U + 0xFFFU + lowest_kept_bit) >> 13);  // exponent bias 127 -> 15
+}
+
 bool to_float32(DType dtype, std::span<const std::byte> bytes, float* out) noexcept {
   switch (dtype) {
     case DType::f32:

@@ -22,6 +22,7 @@ enum class DType { f32, f16, bf16, f64, i64, i32, i16, i8, u8, boolean, f8_e4m3,
 
 // Rounds to nearest, ties to even; NaN stays NaN, with its sign.
 [[nodiscard]] uint16_t float32_to_bfloat16(float value) noexcept;
+[[nodiscard]] uint16_t float32_to_float16(float value) noexcept;  // from 65520 on: infinity
 
 // Widens little-endian items of f32, f16, bf16 or narrows f64 into out[0 .. bytes.size() / item_size); exact but for f64,
 // NaN stays NaN. False, with nothing written, for any other dtype. `bytes` may be unaligned.

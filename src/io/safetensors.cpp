@@ -115,7 +115,15 @@ SafetensorsHeader parse_safetensors_header(std::span<const std::byte> file, cons
   return header;
 }
 
+int64_t TensorEntry::numel() const noexcept {
+  if (!decode) return static_cast<int64_t>(bytes.size()) / item_size(dtype);
+  int64_t values = 1;
+  for (const int64_t size : shape) values *= size;
+  return values;
+}
+
 void to_float32(const TensorEntry& entry, float* out) {
+  if (entry.decode) return entry.decode(out);
   if (!to_float32(entry.dtype, entry.bytes, out))
     fail(ErrorKind::unsupported, "tensor '{}' is {}; expected F32, F16, BF16 or F64", entry.name, name_of(entry.dtype));
 }

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -24,8 +25,12 @@ struct TensorEntry {
   DType dtype = DType::f32;
   std::vector<int64_t> shape;
   std::span<const std::byte> bytes;  // row-major, little-endian; may be unaligned
+  // For values that are stored in another way (blocks of quantised values, parts of other tensors): fills numel() floats.
+  // `bytes` is then what is stored, and `dtype` is f32.
+  std::function<void(float* out)> decode = {};
+  std::string stored_as = {};  // "Q4_K"; empty without decode
 
-  [[nodiscard]] int64_t numel() const noexcept { return static_cast<int64_t>(bytes.size()) / item_size(dtype); }
+  [[nodiscard]] int64_t numel() const noexcept;
 };
 
 struct SafetensorsHeader {

@@ -1,6 +1,5 @@
 #include "io/safetensors_set.h"
 
-#include "base/nearest_name.h"
 #include "io/strict_json.h"
 #include "switchyard/error.h"
 
@@ -92,15 +91,6 @@ void SafetensorsSet::open_index(const fs::path& index) {
 const TensorEntry* SafetensorsSet::find(std::string_view name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second.entry;
-}
-
-const TensorEntry& SafetensorsSet::at(std::string_view name) const {
-  if (const TensorEntry* entry = find(name)) return *entry;
-  std::vector<std::string> names;
-  for (const TensorEntry* entry : entries_) names.push_back(entry->name);
-  const std::string nearest = nearest_name(name, names);
-  fail(ErrorKind::checkpoint, "{}: tensor '{}' is missing{}", path_.string(), name,
-       nearest.empty() ? "" : fmt::format("; the nearest name is '{}'", nearest));
 }
 
 const fs::path& SafetensorsSet::file_of(std::string_view name) const {

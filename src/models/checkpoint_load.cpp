@@ -1,6 +1,8 @@
 #include "base/atomic_dir.h"
 #include "base/config_tree.h"
 #include "base/files.h"
+#include "io/gguf/gguf.h"
+#include "io/stored_model.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/stored_tensors.h"
 #include "switchyard/checkpoint.h"
@@ -17,24 +19,20 @@ struct Opened {
   nlohmann::ordered_json config;
 };
 
-Opened open_config(const fs::path& folder) {
-  const auto path = folder / "config.json";
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) fail(ErrorKind::io, "{}: no such file; expected the folder of a model with config.json and model.safetensors", path.string());
-  const ConfigNode config = parse_json(read_text_file(path), path.string());
-  const ConfigNode* type = config.find("model_type");
-  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", path.string());
+Opened read_config(const io::StoredModel& stored) {
+  const ConfigNode* type = stored.config.find("model_type");
+  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", stored.config_name);
   try {
     const FamilyEntry& family = find_family(*type->string());
-    return {family, family.family->read_config(config).resolved(), to_json(config)};
+    return {family, family.family->read_config(stored.config).resolved(), to_json(stored.config)};
   } catch (const Error& error) {
-    if (std::string_view(error.what()).starts_with(path.string())) throw;
-    throw Error(error.kind(), path.string() + ": " + error.what());
+    if (std::string_view(error.what()).starts_with(stored.config_name)) throw;
+    throw Error(error.kind(), stored.config_name + ": " + error.what());
   }
 }
 
 // Before memory is asked for: sizes in a damaged config.json can be anything.
-void check_scale(const fs::path& folder, const ModelSpec& spec, const SafetensorsSet& files) {
+void check_scale(const fs::path& folder, const ModelSpec& spec, const TensorStore& files) {
   int64_t stored = 0;
   for (const TensorEntry* entry : files.entries()) stored += entry->numel();
   const int64_t wanted = count_parameters(spec).total;
@@ -42,12 +40,13 @@ void check_scale(const fs::path& folder, const ModelSpec& spec, const Safetensor
     fail(ErrorKind::checkpoint, "{}: config.json describes {} parameters, but the tensors hold {} values", folder.string(), wanted, stored);
 }
 
-std::shared_ptr<const Tokenizer> open_tokenizer(const fs::path& folder, const ModelSpec& spec) {
-  const auto path = find_tokenizer_file(folder);
-  if (!path) return nullptr;
-  std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(*path);
-  if (tokenizer->vocab_size() > spec.vocab_size)
-    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", path->string(), tokenizer->vocab_size(), spec.vocab_size);
+std::shared_ptr<const Tokenizer> open_tokenizer(const io::StoredModel& stored, const ModelSpec& spec) {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::string name = stored.tokenizer_name;
+  if (stored.tokenizer) tokenizer = parse_tokenizer(*stored.tokenizer, name);
+  else if (const auto file = io::is_gguf(stored.path) ? std::nullopt : find_tokenizer_file(stored.path)) tokenizer = load_tokenizer(*file), name = file->string();
+  if (tokenizer && tokenizer->vocab_size() > spec.vocab_size)
+    fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", name, tokenizer->vocab_size(), spec.vocab_size);
   return tokenizer;
 }
 
@@ -66,21 +65,21 @@ void open_training_state(const fs::path& folder, Checkpoint& checkpoint) {
 }  // namespace
 
 ModelSpec load_spec(const fs::path& folder) {
-  recover_dir(folder);
-  return open_config(folder).spec;
+  if (!io::is_gguf(folder)) recover_dir(folder);
+  return read_config(io::open_stored_config(folder)).spec;
 }
 
 Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
-  recover_dir(folder);
-  const auto [family, spec, config] = open_config(folder);
-  const auto files = SafetensorsSet::open(folder);
-  check_scale(folder, spec, files);
+  if (!io::is_gguf(folder)) recover_dir(folder);
+  const io::StoredModel stored = io::open_stored_model(folder);
+  const auto [family, spec, config] = read_config(stored);
+  check_scale(folder, spec, *stored.tensors);
   Checkpoint out;
   out.family = family.name;
   out.config = config;
-  out.tokenizer = open_tokenizer(folder, spec);
+  out.tokenizer = open_tokenizer(stored, spec);
   out.model = std::make_shared<LanguageModel>(spec, std::nullopt);
-  read_weights(*out.model, *family.family, files);
+  read_weights(*out.model, *family.family, *stored.tensors);
   if (with_training_state) open_training_state(folder, out);
   return out;
 }

@@ -41,14 +41,14 @@ std::vector<int64_t> sizes(const TensorPlace& place) {
   return out;
 }
 
-size_t count_found(const Places& places, const SafetensorsSet& files) {
+size_t count_found(const Places& places, const TensorStore& files) {
   size_t found = 0;
   for (const auto& place : places) found += files.find(place.stored) ? 1 : 0;
   return found;
 }
 
 // The layout of which the largest share is there.
-Places best_layout(std::vector<Places> layouts, const SafetensorsSet& files) {
+Places best_layout(std::vector<Places> layouts, const TensorStore& files) {
   size_t best = 0;
   double best_share = -1;
   for (size_t i = 0; i < layouts.size(); ++i) {
@@ -58,7 +58,7 @@ Places best_layout(std::vector<Places> layouts, const SafetensorsSet& files) {
   return std::move(layouts[best]);
 }
 
-void check_names(const Places& places, const SafetensorsSet& files, const Family& family, const ModelSpec& spec) {
+void check_names(const Places& places, const TensorStore& files, const Family& family, const ModelSpec& spec) {
   std::set<std::string> wanted;
   std::vector<std::string> missing, unexpected;
   for (const auto& place : places) {
@@ -74,7 +74,7 @@ void check_names(const Places& places, const SafetensorsSet& files, const Family
   fail(ErrorKind::checkpoint, "{}: the tensors do not fit config.json{}", files.path().string(), text);
 }
 
-void check_shape(const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+void check_shape(const TensorPlace& place, const TensorEntry& entry, const TensorStore& files) {
   const auto expected = sizes(place);
   if (entry.shape == expected) return;
   std::string keys;
@@ -86,7 +86,7 @@ void check_shape(const TensorPlace& place, const TensorEntry& entry, const Safet
        show_shape(entry.shape), show_shape(expected), keys);
 }
 
-void check_finite(const float* values, int64_t n, const TensorPlace& place, const SafetensorsSet& files) {
+void check_finite(const float* values, int64_t n, const TensorPlace& place, const TensorStore& files) {
   constexpr uint32_t kExponent = 0x7F800000u;
   for (int64_t i = 0; i < n; ++i) {
     uint32_t bits;
@@ -122,8 +122,30 @@ torch::Tensor view_of(const torch::Tensor& whole, const StoredPart& part, bool c
   return part.transposed ? out.transpose(-1, -2) : out;
 }
 
-void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const SafetensorsSet& files) {
+// A tensor that must be decoded as a whole before its parts can be taken; the last one stays, for the next part.
+struct Decoded {
+  std::string name;
+  torch::Tensor values;
+
+  const torch::Tensor& of(const TensorEntry& entry) {
+    if (name != entry.name) {
+      values = torch::empty(entry.shape, torch::kFloat32);
+      to_float32(entry, values.data_ptr<float>());
+      name = entry.name;
+    }
+    return values;
+  }
+};
+
+void read_one(const torch::Tensor& target, const TensorPlace& place, const TensorEntry& entry, const TensorStore& files, Decoded& decoded) {
   check_shape(place, entry, files);
+  if (entry.decode && !place.part.whole()) {
+    const auto part = view_of(decoded.of(entry), place.part);
+    if (part.sizes() != target.sizes()) fail(ErrorKind::internal, "table row '{}' does not fit parameter '{}'", place.stored, place.parameter);
+    target.copy_(part);
+    const auto values = target.contiguous();
+    return check_finite(values.data_ptr<float>(), values.numel(), place, files);
+  }
   const bool direct = target.is_contiguous() && place.part.column_step == 1 && !place.part.transposed;
   const TensorEntry mine = piece(place, entry);
   if (target.scalar_type() != torch::kFloat32) {
@@ -185,15 +207,20 @@ bool keeps_float32(const std::string& stored) { return stored.ends_with("e_score
 
 }  // namespace
 
-void read_weights(LanguageModel& model, const Family& family, const SafetensorsSet& files) {
+void read_weights(LanguageModel& model, const Family& family, const TensorStore& files) {
   const torch::NoGradGuard no_grad;
-  const auto places = best_layout(family.layouts(model), files);
+  auto places = best_layout(family.layouts(model), files);
   check_names(places, files, family, model.spec());
+  // Parts of one tensor one after the other.
+  std::map<std::string, size_t> first;
+  for (size_t i = 0; i < places.size(); ++i) first.emplace(places[i].stored, i);
+  std::stable_sort(places.begin(), places.end(), [&](const auto& a, const auto& b) { return first.at(a.stored) < first.at(b.stored); });
+  Decoded decoded;
   const auto tensors = all_tensors(model);
   std::map<std::string, int64_t> filled;
   for (const auto& place : places) {
     const auto target = part(tensors.at(place.parameter), place);
-    read_one(target, place, files.at(place.stored), files);
+    read_one(target, place, files.at(place.stored), files, decoded);
     filled[place.parameter] += target.numel();
   }
   std::set<std::string> state;  // buffers that no published file holds (counts of updates) stay as they are
@@ -201,6 +228,12 @@ void read_weights(LanguageModel& model, const Family& family, const SafetensorsS
     if (!filled.count(item.key())) state.insert(item.key());
   for (const auto& [name, tensor] : tensors)
     if (!state.count(name) && filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
+}
+
+void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files) {
+  const auto places = best_layout(family.layouts(model), files);
+  check_names(places, files, family, model.spec());
+  for (const auto& place : places) check_shape(place, files.at(place.stored), files);
 }
 
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
@@ -236,6 +269,11 @@ TensorSource as_stored(const std::string& name, const torch::Tensor& tensor) {
 }
 
 torch::Tensor as_tensor(const TensorEntry& entry) {
+  if (entry.decode) {
+    auto out = torch::empty(entry.shape, torch::kFloat32);
+    to_float32(entry, out.data_ptr<float>());
+    return out;
+  }
   auto out = torch::empty(entry.shape, torch_type(entry.dtype, entry.name));
   if (!entry.bytes.empty()) std::memcpy(out.data_ptr(), entry.bytes.data(), entry.bytes.size());
   return out;

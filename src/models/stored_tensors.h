@@ -1,15 +1,18 @@
 // Between the tensors of a file and the parameters of a model, by the table of a family.
 #pragma once
 
-#include "io/safetensors_set.h"
 #include "io/safetensors_writer.h"
+#include "io/tensor_store.h"
 #include "models/family.h"
 
 namespace switchyard {
 
 // Fills the model from `files`. Throws Error{checkpoint} that lists what is missing, does not belong or has another shape
 // than config.json says, and the first weight that is not finite.
-void read_weights(LanguageModel& model, const Family& family, const SafetensorsSet& files);
+void read_weights(LanguageModel& model, const Family& family, const TensorStore& files);
+
+// Names and shapes alone, as read_weights checks them.
+void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files);
 
 // The model's tensors in the family's first layout, stored as `dtype` (f32, bf16 or f16). The model must outlive the result.
 [[nodiscard]] std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype);

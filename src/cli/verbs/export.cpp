@@ -1,6 +1,7 @@
 // switchyard export: write a model in the layout of a published family
 #include "cli/find_model.h"
 #include "cli/output.h"
+#include "cli/size_text.h"
 #include "cli/verb.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
@@ -16,25 +17,8 @@ struct ExportOptions {
   std::string max_shard_size = "5GB";
 };
 
-// "5GB", "200MB", "1048576": powers of 1000; with an i ("5GiB") of 1024.
-int64_t parse_size(const std::string& text) {
-  size_t end = 0;
-  double value = 0;
-  try {
-    value = std::stod(text, &end);
-  } catch (const std::exception&) {
-    end = 0;
-  }
-  const std::string unit = text.substr(end);
-  const std::vector<std::pair<std::string, double>> units = {{"", 1}, {"B", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
-                                                             {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}};
-  for (const auto& [name, factor] : units)
-    if (end > 0 && unit == name && value * factor >= 1 && value * factor < 9e18) return static_cast<int64_t>(value * factor);
-  fail(ErrorKind::usage, "--max-shard-size {}: expected a size such as 500MB, 5GB or 2GiB", text);
-}
-
 void export_model(ExportOptions opt) {
-  opt.save.max_shard_bytes = parse_size(opt.max_shard_size);
+  opt.save.max_shard_bytes = parse_size("--max-shard-size", opt.max_shard_size);
   if (std::filesystem::exists(opt.out) && !std::filesystem::is_empty(opt.out))
     fail(ErrorKind::usage, "{} exists and is not empty; export writes to a new folder", opt.out);
   save_checkpoint(load_checkpoint(find_model(opt.model)), opt.out, opt.save);

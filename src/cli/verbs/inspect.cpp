@@ -15,6 +15,12 @@ struct InspectOptions {
   bool tensors = false, json = false;
 };
 
+// At most `bytes` of a text, without half a character at the end.
+std::string utf8_prefix(const std::string& text, size_t bytes) {
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0U) == 0x80U) --bytes;
+  return text.substr(0, bytes);
+}
+
 void print_summary(const CheckpointSummary& s, bool tensors) {
   print_result("checkpoint  {}\n", s.path.string());
   if (!s.files.empty()) print_result("files       {}\n", fmt::join(s.files, ", "));
@@ -22,6 +28,10 @@ void print_summary(const CheckpointSummary& s, bool tensors) {
   print_result("values      {} ({}), {}\n", s.num_values, format_count(static_cast<double>(s.num_values)), format_bytes(static_cast<double>(s.num_bytes)));
   for (const auto& [dtype, values] : s.values_by_dtype) print_result("  {:<8}  {}\n", dtype, values);
   for (const auto& [key, value] : s.metadata) print_result("metadata    {} = {}\n", key, value);
+  for (const auto& [key, value] : s.gguf.items()) {
+    const std::string text = value.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+    print_result("metadata    {} = {}\n", key, text.size() > 160 ? utf8_prefix(text, 157) + "..." : text);
+  }
   for (const auto& [key, value] : s.config.items()) print_result("config      {} = {}\n", key, value.dump());
   if (!tensors) return;
   std::vector<std::vector<std::string>> rows;
@@ -33,6 +43,7 @@ nlohmann::ordered_json summary_json(const CheckpointSummary& s, bool tensors) {
   nlohmann::ordered_json out = {{"path", s.path.string()}, {"model_type", s.model_type}, {"num_tensors", s.tensors.size()},
                                 {"num_values", s.num_values}, {"num_bytes", s.num_bytes}, {"values_by_dtype", s.values_by_dtype},
                                 {"files", s.files}, {"metadata", s.metadata}, {"config", s.config}};
+  if (!s.gguf.is_null()) out["metadata"] = s.gguf;
   if (!tensors) return out;
   out["tensors"] = nlohmann::ordered_json::array();
   for (const auto& t : s.tensors)
@@ -45,10 +56,10 @@ nlohmann::ordered_json summary_json(const CheckpointSummary& s, bool tensors) {
 VerbEntry verb_inspect() {
   return {"inspect", 80, "Show what a checkpoint holds, without loading it", [](CLI::App& verb) {
             auto opt = std::make_shared<InspectOptions>();
-            verb.add_option("checkpoint", opt->checkpoint, "model folder, run (its best checkpoint) or .safetensors file")->required()->type_name("PATH");
+            verb.add_option("checkpoint", opt->checkpoint, "model folder, run (its best checkpoint), .safetensors or .gguf file")->required()->type_name("PATH");
             verb.add_flag("--tensors", opt->tensors, "one line per tensor");
             verb.add_flag("--json", opt->json, "machine-readable output");
-            verb.footer("Examples:\n  switchyard inspect runs/demo/last\n  switchyard inspect model.safetensors --tensors --json");
+            verb.footer("Examples:\n  switchyard inspect runs/demo/last\n  switchyard inspect model.gguf --tensors --json");
             verb.callback([opt] {
               const auto summary = summarise_checkpoint(is_run(opt->checkpoint) ? find_model(opt->checkpoint) : std::filesystem::path(opt->checkpoint));
               opt->json ? print_json(summary_json(summary, opt->tensors)) : print_summary(summary, opt->tensors);

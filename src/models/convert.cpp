@@ -1,0 +1,213 @@
+#include "models/convert.h"
+
+#include "base/atomic_dir.h"
+#include "base/config_tree.h"
+#include "base/files.h"
+#include "io/gguf/gguf_config.h"
+#include "io/gguf/gguf_model.h"
+#include "io/safetensors_writer.h"
+#include "io/stored_model.h"
+#include "models/canonical_spec.h"
+#include "models/stored_tensors.h"
+#include "switchyard/checkpoint.h"
+#include "switchyard/error.h"
+
+#include <algorithm>
+
+namespace switchyard {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+using Progress = std::function<void(int64_t, int64_t)>;
+using StoredPtr = std::shared_ptr<const io::StoredModel>;
+
+std::optional<DType> wanted_dtype(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "float32" || name == "f32") return DType::f32;
+  if (name == "bfloat16" || name == "bf16") return DType::bf16;
+  if (name == "float16" || name == "f16") return DType::f16;
+  fail(ErrorKind::usage, "weights cannot be stored as '{}'; expected auto, float32, bfloat16 or float16", name);
+}
+
+const io::BlockFormat& float_format(DType dtype) {
+  return io::format_of(dtype == DType::bf16 ? io::GgmlType::bf16 : dtype == DType::f16 ? io::GgmlType::f16 : io::GgmlType::f32);
+}
+
+void refuse_existing(const fs::path& out) {
+  std::error_code ignored;
+  if (fs::exists(out, ignored) && !(fs::is_directory(out, ignored) && fs::is_empty(out, ignored)))
+    fail(ErrorKind::usage, "{} exists; convert writes to a new place", out.string());
+}
+
+ModelSpec checked_spec(const io::StoredModel& stored, const FamilyEntry& family) {
+  const ModelSpec spec = family.family->read_config(stored.config).resolved();
+  check_tensors(LanguageModel(spec, std::nullopt), *family.family, *stored.tensors);  // parameters without values: no page is touched
+  return spec;
+}
+
+// ---- to a folder ----
+
+bool is_float(const TensorEntry& entry) {
+  return entry.decode || entry.dtype == DType::f32 || entry.dtype == DType::f16 || entry.dtype == DType::bf16 || entry.dtype == DType::f64;
+}
+
+DType dtype_of(const TensorEntry& entry, std::optional<DType> wanted) {
+  if (!is_float(entry)) return entry.dtype;
+  if (wanted) return *wanted;
+  if (!entry.decode) return entry.dtype;
+  return entry.stored_as == "F16" ? DType::f16 : entry.stored_as == "BF16" ? DType::bf16 : DType::f32;
+}
+
+void write_tensor(const TensorEntry& entry, DType dtype, Sink& sink) {
+  if (!entry.decode && entry.dtype == dtype) return sink.write(entry.bytes);
+  std::vector<float> values(static_cast<size_t>(entry.numel()));
+  to_float32(entry, values.data());
+  const io::BlockFormat& format = float_format(dtype);
+  std::vector<std::byte> bytes(values.size() * static_cast<size_t>(format.bytes));
+  io::encode_blocks(format, values, bytes.data(), "tensor '" + entry.name + "'");
+  sink.write(bytes);
+}
+
+// Files beside weights and config that belong to the model: tokenizer, templates, generation defaults.
+std::vector<fs::path> side_files(const io::StoredModel& stored) {
+  std::vector<fs::path> out;
+  if (io::is_gguf(stored.path)) return out;
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"})
+    if (std::error_code ignored; fs::is_regular_file(stored.path / name, ignored)) out.push_back(stored.path / name);
+  return out;
+}
+
+std::string long_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32"; }
+
+void write_folder(const io::StoredModel& stored, const fs::path& out, const std::vector<TensorSource>& tensors, DType dtype, int64_t max_shard_bytes) {
+  AtomicDir dir(out, "config.json");
+  ordered_json config = to_json(stored.config);
+  config["dtype"] = config["torch_dtype"] = long_name(dtype);
+  write_file_atomic(dir.path() / "config.json", config.dump(2) + "\n");
+  (void)write_sharded(dir.path(), tensors, max_shard_bytes);
+  for (const fs::path& file : side_files(stored)) write_file_atomic(dir.path() / file.filename(), read_text_file(file));
+  if (io::is_gguf(stored.path)) {
+    if (stored.tokenizer) write_file_atomic(dir.path() / "tokenizer.json", *stored.tokenizer + "\n");
+    if (!stored.gguf_tokenizer_config.empty()) write_file_atomic(dir.path() / "tokenizer_config.json", stored.gguf_tokenizer_config.dump(2) + "\n");
+  }
+  dir.commit();
+}
+
+Conversion to_folder(StoredPtr stored, const fs::path& out, const ConvertOptions& options) {
+  if (options.quantize) fail(ErrorKind::usage, "--quantize writes blocks of GGUF; {} is a folder", out.string());
+  const auto wanted = wanted_dtype(options.dtype);
+  Conversion plan;
+  std::map<DType, int64_t> bytes;
+  for (const TensorEntry* entry : stored->tensors->entries()) {
+    const DType dtype = dtype_of(*entry, wanted);
+    const int64_t size = entry->numel() * item_size(dtype);
+    plan.tensors.push_back({entry->name, std::string(name_of(dtype)), entry->shape, size});
+    plan.bytes += size;
+    if (is_float(*entry)) bytes[dtype] += size;
+  }
+  plan.files = {"config.json"};
+  for (const fs::path& file : side_files(*stored)) plan.files.push_back(file.filename().string());
+  if (io::is_gguf(stored->path) && stored->tokenizer) plan.files.push_back("tokenizer.json");
+  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const DType stated = wanted.value_or(most == bytes.end() ? DType::f32 : most->first);
+  plan.write = [stored, out, wanted, stated, total = plan.bytes, shard = options.max_shard_bytes](const Progress& progress) {
+    auto done = std::make_shared<int64_t>(0);
+    std::vector<TensorSource> tensors;
+    for (const TensorEntry* entry : stored->tensors->entries()) {
+      const DType dtype = dtype_of(*entry, wanted);
+      tensors.push_back({entry->name, dtype, entry->shape, [=](Sink& sink) {
+                           write_tensor(*entry, dtype, sink);
+                           *done += entry->numel() * item_size(dtype);
+                           if (progress) progress(*done, total);
+                         }});
+    }
+    write_folder(*stored, out, tensors, stated, shard);
+  };
+  return plan;
+}
+
+// ---- to a GGUF file ----
+
+// What training alone needs is not in GGUF and is left out of the comparison.
+ordered_json inference_part(ModelSpec spec) {
+  spec.init_std = 0.02;
+  if (spec.moe) spec.moe->losses.clear();
+  return to_json(canonical(spec));
+}
+
+// The metadata, read again, must mean the same model.
+void check_metadata(const io::GgufMetadata& metadata, const FamilyEntry& family, const ModelSpec& spec) {
+  ordered_json config = io::config_of(metadata, io::family_of(metadata, "GGUF"), "GGUF");
+  config["vocab_size"] = spec.vocab_size;
+  config["tie_word_embeddings"] = spec.tie_embeddings;
+  const ModelSpec back = family.family->read_config(config_from_json(config, "GGUF")).resolved();
+  const auto difference = first_difference(inference_part(spec), inference_part(back));
+  if (!difference.empty()) fail(ErrorKind::unsupported, "the model has {}: the metadata of GGUF cannot say that", difference);
+}
+
+std::optional<io::GgmlType> gguf_type(const ConvertOptions& options) {
+  if (options.quantize) return options.quantize;
+  const auto dtype = wanted_dtype(options.dtype);
+  return dtype ? std::optional(float_format(*dtype).type) : std::nullopt;
+}
+
+Conversion to_gguf(StoredPtr stored, const fs::path& out, const ConvertOptions& options, const FamilyEntry& family, const ModelSpec& spec) {
+  std::optional<ordered_json> tokenizer;
+  if (stored->tokenizer) tokenizer = ordered_json::parse(*stored->tokenizer, nullptr, false);
+  if (tokenizer && !tokenizer->is_object()) fail(ErrorKind::checkpoint, "{}: not a JSON object", stored->tokenizer_name);
+  auto plan = std::make_shared<io::GgufPlan>(io::plan_gguf(to_json(stored->config), *stored->tensors, tokenizer ? &*tokenizer : nullptr,
+                                                           io::read_tokenizer_config(*stored), {gguf_type(options)}));
+  check_metadata(plan->metadata, family, spec);
+  Conversion out_plan;
+  out_plan.notes = plan->notes;
+  for (const io::GgufTensorSource& tensor : plan->tensors) {
+    out_plan.tensors.push_back({tensor.name, std::string(io::format_of(tensor.type).name), tensor.shape, tensor.byte_size()});
+    out_plan.bytes += tensor.byte_size();
+  }
+  out_plan.write = [stored, plan, out, total = out_plan.bytes](const Progress& progress) {
+    io::write_gguf(out, plan->metadata, plan->tensors, [&](int64_t done) {
+      if (progress) progress(done, total);
+    });
+  };
+  return out_plan;
+}
+
+// ---- to another family ----
+
+Conversion through_memory(const fs::path& in, const fs::path& out, const ConvertOptions& options, const io::StoredModel& stored, const ModelSpec& spec) {
+  const FamilyEntry& family = find_family(options.family);
+  if (const auto reason = cannot_state(family, spec)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", options.family, *reason);
+  const LanguageModel shell(spec, std::nullopt);
+  const SaveOptions save{options.family, options.dtype == "auto" ? "float32" : options.dtype, options.max_shard_bytes};
+  Conversion plan;
+  for (const TensorSource& tensor : stored_weights(shell, *family.family, *wanted_dtype(save.dtype))) {
+    plan.tensors.push_back({tensor.name, std::string(name_of(tensor.dtype)), tensor.shape, tensor.byte_size()});
+    plan.bytes += tensor.byte_size();
+  }
+  plan.files = {"config.json"};
+  if (stored.tokenizer) plan.files.push_back("tokenizer.json");
+  plan.notes.push_back("another family: the whole model passes through memory");
+  plan.write = [in, out, save](const Progress&) { save_checkpoint(load_checkpoint(in), out, save); };
+  return plan;
+}
+
+}  // namespace
+
+Conversion plan_conversion(const fs::path& in, const fs::path& out, const ConvertOptions& options) {
+  refuse_existing(out);
+  (void)wanted_dtype(options.dtype);
+  const auto stored = std::make_shared<io::StoredModel>(io::open_stored_model(in));
+  const ConfigNode* type = stored->config.find("model_type");
+  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", stored->config_name);
+  const FamilyEntry& family = find_family(*type->string());
+  const ModelSpec spec = checked_spec(*stored, family);
+  const bool to_file = out.extension() == ".gguf";
+  if (!options.family.empty() && options.family != family.name) {
+    if (to_file) fail(ErrorKind::unsupported, "a GGUF file has the family of the model ('{}'); convert to a folder of '{}' first", family.name, options.family);
+    return through_memory(in, out, options, *stored, spec);
+  }
+  return to_file ? to_gguf(stored, out, options, family, spec) : to_folder(stored, out, options);
+}
+
+}  // namespace switchyard
