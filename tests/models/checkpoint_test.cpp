@@ -1,5 +1,6 @@
 // Folders in and out: nothing is lost on the way, and damage is named.
 #include "base/files.h"
+#include "io/safetensors_set.h"
 #include "expect_error.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/forward_dump.h"

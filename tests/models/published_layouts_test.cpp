@@ -40,6 +40,10 @@ std::vector<Layout> layouts() {
   const std::string l0 = "model.layers.0.", l1 = "model.layers.1.";
   return {
       {"qwen3", base("qwen3", 1), {{l0 + "self_attn.q_norm.weight", {4}}, {l0 + "self_attn.k_norm.weight", {4}}, {l0 + "mlp.gate_proj.weight", {12, 16}}}, 14},
+      {"mistral", with(base("mistral", 1), {{"sliding_window", 5}}), {{l0 + "mlp.down_proj.weight", {16, 12}}, {l0 + "self_attn.o_proj.weight", {16, 16}}}, 3 + 9},
+      {"granitemoeshared", with(base("granitemoeshared", 1), {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"shared_intermediate_size", 6}, {"embedding_multiplier", 12.0}, {"logits_scaling", 6.0},
+                                                              {"attention_multiplier", 0.2}, {"residual_multiplier", 0.22}}),
+       {{l0 + "shared_mlp.input_linear.weight", {12, 16}}, {l0 + "shared_mlp.output_linear.weight", {16, 6}}, {l0 + "block_sparse_moe.input_linear.weight", {4, 24, 16}}}, 3 + 6 + 5},
       {"qwen3_moe", with(base("qwen3_moe", 2), {{"moe_intermediate_size", 6}, {"num_experts", 4}, {"num_experts_per_tok", 2}, {"norm_topk_prob", true}, {"mlp_only_layers", {0}}}),
        {{l0 + "mlp.gate_proj.weight", {12, 16}}, {l1 + "mlp.gate.weight", {4, 16}}, {l1 + "mlp.experts.3.down_proj.weight", {16, 6}}, {l1 + "self_attn.q_norm.weight", {4}}}, 3 + 8 + 3 + 8 + 13},
       {"deepseek", with(base("deepseek", 2), {{"moe_intermediate_size", 6}, {"n_routed_experts", 4}, {"n_shared_experts", 2}, {"num_experts_per_tok", 2}, {"first_k_dense_replace", 1},

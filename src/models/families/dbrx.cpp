@@ -87,6 +87,7 @@ struct Dbrx final : Family {
     act.refuse_other_keys();
     f.harmless("model_type");
     f.harmless("hidden_size");
+    f.only("uniform_expert_assignment", false, "a router that ignores its tokens is not supported");
     const double weight = f.number("moe_loss_weight", 0.01);
     f.refuse_other_keys();
     set_pooled_loss(m, config.number("router_aux_loss_coef", weight));
