@@ -2,7 +2,7 @@
 BUILD ?= build
 JOBS  ?= $(shell nproc)
 
-.PHONY: help setup configure build test demo docs boards bench sanitize fuzz format lint install clean
+.PHONY: help setup configure build test demo fetch-models docs boards bench sanitize fuzz format lint install clean
 
 help:
 	@echo "make demo       set up, build, train the demo on this machine, evaluate, generate, write the report"
@@ -10,6 +10,7 @@ help:
 	@echo "make build      the program: $(BUILD)/switchyard"
 	@echo "make docs       docs/gates.md: every published gate, from what sources and recipes say of themselves"
 	@echo "make boards     the leaderboards of docs/gates.md: every gate trained alike, three seeds (an hour); then make docs"
+	@echo "make fetch-models   small pretrained models into runs/models [FETCH=\"stories15M tinyllama\"]"
 	@echo "make bench      benchmarks, each with its own correctness check"
 	@echo "make sanitize   the library's tests under address and undefined behaviour sanitizers, short fuzzing"
 	@echo "make format | lint | install [PREFIX=/usr/local] | clean"
@@ -29,6 +30,10 @@ test: configure
 
 demo: build
 	@tools/demo.sh $(BUILD)/switchyard
+
+FETCH ?= stories15M
+fetch-models: build
+	@tools/fetch_models.sh $(BUILD)/switchyard $(FETCH)
 
 docs: build
 	@$(BUILD)/switchyard explain --markdown gates --boards docs/boards > docs/gates.md

@@ -1,6 +1,6 @@
 #include "cli/find_model.h"
 
-#include "io/gguf/gguf.h"
+#include "io/stored_model.h"
 #include "steps/run_folder.h"
 #include "switchyard/error.h"
 
@@ -8,7 +8,7 @@ namespace switchyard::cli {
 
 std::filesystem::path find_model(const std::string& word) {
   const std::filesystem::path path(word);
-  if (io::is_gguf(path)) return path;
+  if (io::is_single_file_model(path)) return path;
   const RunFolder run{path};
   for (const auto& place : {path, run.best(), run.last()})
     if (std::error_code ignored; std::filesystem::is_regular_file(place / "config.json", ignored)) return place;

@@ -3,6 +3,7 @@
 
 namespace switchyard::cli {
 
+[[nodiscard]] bool stdin_is_terminal();
 [[nodiscard]] bool stdout_is_terminal();
 [[nodiscard]] bool stderr_is_terminal();
 

@@ -3,6 +3,7 @@
 #include "base/config_tree.h"
 #include "base/files.h"
 #include "io/gguf/gguf_model.h"
+#include "io/llama2c.h"
 #include "io/quant/quantised_folder.h"
 #include "io/safetensors_set.h"
 #include "io/strict_json.h"
@@ -25,7 +26,8 @@ StoredModel open_gguf(const fs::path& path) {
   out.tensors = std::move(model.tensors);
   if (model.tokenizer) out.tokenizer = model.tokenizer->dump(-1, ' ', false, ordered_json::error_handler_t::replace);
   out.tokenizer_name = path.string() + ": tokenizer";
-  out.gguf_tokenizer_config = std::move(model.tokenizer_config);
+  out.single_file = true;
+  out.own_tokenizer_config = std::move(model.tokenizer_config);
   return out;
 }
 
@@ -68,8 +70,11 @@ bool takes_quantization(ConfigNode& config, ordered_json& quantization) {
 
 }  // namespace
 
+bool is_single_file_model(const fs::path& path) { return is_gguf(path) || is_llama2c(path); }
+
 StoredModel open_stored_config(const fs::path& path) {
   if (is_gguf(path)) return open_gguf(path);
+  if (is_llama2c(path)) return open_llama2c(path);
   StoredModel out = folder_config(path);
   ordered_json ignored;
   takes_quantization(out.config, ignored);
@@ -78,6 +83,7 @@ StoredModel open_stored_config(const fs::path& path) {
 
 StoredModel open_stored_model(const fs::path& path) {
   if (is_gguf(path)) return open_gguf(path);
+  if (is_llama2c(path)) return open_llama2c(path);
   StoredModel out = folder_config(path);
   out.tensors = std::make_shared<SafetensorsSet>(SafetensorsSet::open(path));
   ordered_json quantization = ordered_json::object();
@@ -87,7 +93,8 @@ StoredModel open_stored_model(const fs::path& path) {
 }
 
 ordered_json read_tokenizer_config(const StoredModel& model) {
-  ordered_json out = model.gguf_tokenizer_config;
+  ordered_json out = model.own_tokenizer_config;
+  if (model.single_file) return out;
   const fs::path file = model.path / "tokenizer_config.json";
   if (const auto text = text_if_there(file)) {
     (void)parse_strict_json(*text, file.string());

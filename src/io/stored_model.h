@@ -21,12 +21,16 @@ struct StoredModel {
   std::shared_ptr<const TensorStore> tensors;
   std::optional<std::string> tokenizer;    // text of a tokenizer.json
   std::string tokenizer_name;              // for errors
-  nlohmann::ordered_json gguf_tokenizer_config = nlohmann::ordered_json::object();
+  nlohmann::ordered_json own_tokenizer_config = nlohmann::ordered_json::object();  // from the metadata of a GGUF file
+  bool single_file = false;                // no folder: side files stand in the fields above
 };
 
-// A folder with config.json and safetensors, or a .gguf file. Reads headers only; weights are decoded when they are asked for.
+// A folder with config.json and safetensors, a .gguf file, or a .bin of llama2.c. Reads headers only; weights are decoded when they are asked for.
 // Throws Error{io} when there is no config.json, Error{checkpoint} for what is damaged, and what the GGUF reader throws.
 [[nodiscard]] StoredModel open_stored_model(const std::filesystem::path& path);
+
+// Whether the path is such a file, not a folder.
+[[nodiscard]] bool is_single_file_model(const std::filesystem::path& path);
 
 // The configuration alone: no tensors of a folder are opened.
 [[nodiscard]] StoredModel open_stored_config(const std::filesystem::path& path);

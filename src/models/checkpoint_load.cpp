@@ -1,7 +1,6 @@
 #include "base/atomic_dir.h"
 #include "base/config_tree.h"
 #include "base/files.h"
-#include "io/gguf/gguf.h"
 #include "io/stored_model.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/stored_tensors.h"
@@ -65,12 +64,12 @@ void open_training_state(const fs::path& folder, Checkpoint& checkpoint) {
 }  // namespace
 
 ModelSpec load_spec(const fs::path& folder) {
-  if (!io::is_gguf(folder)) recover_dir(folder);
+  if (!io::is_single_file_model(folder)) recover_dir(folder);
   return read_config(io::open_stored_config(folder)).spec;
 }
 
 Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
-  if (!io::is_gguf(folder)) recover_dir(folder);
+  if (!io::is_single_file_model(folder)) recover_dir(folder);
   const io::StoredModel stored = io::open_stored_model(folder);
   const auto [family, spec, config] = read_config(stored);
   check_scale(folder, spec, *stored.tensors);

@@ -42,7 +42,7 @@ void refuse_existing(const fs::path& out) {
 
 ModelSpec checked_spec(const io::StoredModel& stored, const FamilyEntry& family) {
   const ModelSpec spec = family.family->read_config(stored.config).resolved();
-  check_tensors(LanguageModel(spec, std::nullopt), *family.family, *stored.tensors);  // parameters without values: no page is touched
+  check_tensors(LanguageModel(spec, std::nullopt), *family.family, *stored.tensors);  // weights that nobody writes take no memory
   return spec;
 }
 
@@ -72,7 +72,7 @@ void write_tensor(const TensorEntry& entry, DType dtype, Sink& sink) {
 // Files beside weights and config that belong to the model: tokenizer, templates, generation defaults.
 std::vector<fs::path> side_files(const io::StoredModel& stored) {
   std::vector<fs::path> out;
-  if (io::is_gguf(stored.path)) return out;
+  if (stored.single_file) return out;
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "chat_template.jinja"})
     if (std::error_code ignored; fs::is_regular_file(stored.path / name, ignored)) out.push_back(stored.path / name);
   return out;
@@ -87,9 +87,9 @@ void write_folder(const io::StoredModel& stored, const fs::path& out, const std:
   write_file_atomic(dir.path() / "config.json", config.dump(2) + "\n");
   (void)write_sharded(dir.path(), tensors, max_shard_bytes);
   for (const fs::path& file : side_files(stored)) write_file_atomic(dir.path() / file.filename(), read_text_file(file));
-  if (io::is_gguf(stored.path)) {
+  if (stored.single_file) {
     if (stored.tokenizer) write_file_atomic(dir.path() / "tokenizer.json", *stored.tokenizer + "\n");
-    if (!stored.gguf_tokenizer_config.empty()) write_file_atomic(dir.path() / "tokenizer_config.json", stored.gguf_tokenizer_config.dump(2) + "\n");
+    if (!stored.own_tokenizer_config.empty()) write_file_atomic(dir.path() / "tokenizer_config.json", stored.own_tokenizer_config.dump(2) + "\n");
   }
   dir.commit();
 }
@@ -108,7 +108,7 @@ Conversion to_folder(StoredPtr stored, const fs::path& out, const ConvertOptions
   }
   plan.files = {"config.json"};
   for (const fs::path& file : side_files(*stored)) plan.files.push_back(file.filename().string());
-  if (io::is_gguf(stored->path) && stored->tokenizer) plan.files.push_back("tokenizer.json");
+  if (stored->single_file && stored->tokenizer) plan.files.push_back("tokenizer.json");
   const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   const DType stated = wanted.value_or(most == bytes.end() ? DType::f32 : most->first);
   plan.write = [stored, out, wanted, stated, total = plan.bytes, shard = options.max_shard_bytes](const Progress& progress) {

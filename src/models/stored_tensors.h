@@ -1,8 +1,8 @@
 // Between the tensors of a file and the parameters of a model, by the table of a family.
 #pragma once
 
+#include "io/safetensors_set.h"
 #include "io/safetensors_writer.h"
-#include "io/tensor_store.h"
 #include "models/family.h"
 
 namespace switchyard {

@@ -89,7 +89,9 @@ TEST(GgufModel, EveryTensorComesBack) {
     EXPECT_EQ(floats(back.tensors->at(entry->name)), floats(*entry)) << entry->name;
   }
   for (const auto& [key, value] : kMixtral.items())
-    if (!key.ends_with("_token_id")) EXPECT_EQ(back.config[key], value) << key;  // ids stand with the tokenizer, and there is none
+    if (!key.ends_with("_token_id")) {  // ids stand with the tokenizer, and there is none
+      EXPECT_EQ(back.config[key], value) << key;
+    }
   EXPECT_FALSE(back.tokenizer.has_value());
 
   // Inside the file: experts stacked in order, and the second row of q is the first of the second half of head 0.

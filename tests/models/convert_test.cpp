@@ -21,7 +21,7 @@ torch::Tensor logits(LanguageModel& model) {
   const torch::NoGradGuard no_grad;
   model.eval();
   const auto ids = torch::arange(12).remainder(model.spec().vocab_size).view({2, 6});
-  return model.forward({ids}).logits;
+  return model.logits(model.forward({ids, {}, {}}).hidden);
 }
 
 void run(const fs::path& in, const fs::path& out, const ConvertOptions& options = {}) { plan_conversion(in, out, options).write({}); }
