@@ -48,7 +48,22 @@ struct RopeSpec {
   }
 };
 
-// The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset, unless ModelSpec::pattern says.
+// Which layers have experts, by another rule than MoESpec's every, offset and first_k_dense (models/placement.cpp). The word alone is
+// the short form.
+struct PlacementSpec {
+  static constexpr bool kShortForm = true;
+  std::string kind = "every";
+  int64_t n = 0;
+  std::vector<int64_t> layers = {};
+
+  template <class V> void fields(V&& v) {
+    v("kind", kind, "every (with moe.every, offset, first_k_dense), last_even, first_half, second_half, interval, spread or list");
+    v("n", n, "layers with experts, of last_even and spread");
+    v("layers", layers, "of list: their numbers from 0");
+  }
+};
+
+// The MoE sub-layer, and the layers that have it: i >= first_k_dense and i % every == offset, unless `where` or ModelSpec::pattern says.
 struct MoESpec {
   int64_t num_experts = 8, d_expert = 0;  // d_expert 0 = d_ff
   BlockSpec gate = {"top_k", {{"k", 2}}};
@@ -63,6 +78,7 @@ struct MoESpec {
   bool allow_lookahead = false;
   int64_t every = 1, offset = 0, first_k_dense = 0;
   std::string input = "stream";  // what experts read, normed: stream | layer | previous_layer | previous_mixer
+  PlacementSpec where;
   std::string site = "ffn";  // what an expert takes the place of: the feed-forward network, or with "layer" the whole block
 
   template <class V> void fields(V&& v) {
@@ -84,6 +100,7 @@ struct MoESpec {
     v("first_k_dense", first_k_dense, "the first layers are dense");
     v("input", input, "what experts read: stream = the residual stream where they stand, layer = as the layer got it, previous_layer and "
                       "previous_mixer = as the layer before got it, and as it was behind that layer's mixer");
+    v("where", where, "another rule: last_even, first_half, second_half, interval, spread or list");
     v("site", site, "what there are several of: ffn = the feed-forward network, layer = the whole transformer layer, chosen per sequence");
   }
 };
@@ -189,7 +206,7 @@ struct ModelSpec {
     v("positions", positions, "rotary, learned (a vector per position is added to the embedding) or none");
     v("rope", rope, "what is special about rotary positions");
     v("causal", causal, "a token sees those before it; false: all of them, for train.objective = 'masked'");
-    v("ffn", ffn, "kind of the dense layers: relu, gelu, geglu, swiglu");
+    v("ffn", ffn, "kind of the dense layers: relu, gelu, swiglu ... (`switchyard list experts`)");
     v("max_positions", max_positions, "longest sequence");
     v("norm_eps", norm_eps, "added to the mean square in RMSNorm, to the variance in LayerNorm");
     v("rope_theta", rope_theta, "base of the rotary angles");

@@ -91,6 +91,7 @@ ModelSpec canonical(const ModelSpec& spec) {
     s.ffn = with_defaults(expert_registry(), "swiglu");
     s.moe->every = 1;
     s.moe->offset = s.moe->first_k_dense = 0;
+    s.moe->where = {};
   }
   return s;
 }

@@ -5,6 +5,7 @@
 #include "models/layer_pattern.h"
 
 #include "base/nearest_name.h"
+#include "models/placement.h"
 #include "switchyard/error.h"
 #include "switchyard/mixer.h"
 
@@ -53,7 +54,7 @@ Words words_of(const LayerSpec& layer, size_t entry) {
 
 // Keys that say which layers have experts, or that hold for all layers together.
 void refuse_model_keys(const LayerSpec& layer, size_t entry) {
-  for (const char* key : {"every", "offset", "first_k_dense"})
+  for (const char* key : {"every", "offset", "first_k_dense", "where"})
     if (const auto* node = layer.moe.find(key))
       fail(ErrorKind::config, "{}model.pattern[{}].moe.{}: the pattern itself says which layers have experts", node->location(), entry, key);
   if (const auto* node = layer.moe.find("losses"))
@@ -112,7 +113,7 @@ bool ModelSpec::is_moe_layer(int64_t layer) const {
     const size_t entry = static_cast<size_t>(layer) % pattern.size();
     return words_of(pattern[entry], entry).moe;
   }
-  return moe && layer >= moe->first_k_dense && layer % moe->every == moe->offset;
+  return moe && placed(*moe, layer, num_layers);
 }
 
 LayerPlan ModelSpec::layer(int64_t layer) const {
@@ -155,6 +156,8 @@ void resolve_pattern(ModelSpec& spec) {
   if (spec.moe && (spec.moe->every != 1 || spec.moe->offset != 0 || spec.moe->first_k_dense != 0))
     fail(ErrorKind::config, "model.moe: every = {}, offset = {}, first_k_dense = {}, but model.pattern says which layers have experts; give one of the two",
          spec.moe->every, spec.moe->offset, spec.moe->first_k_dense);
+  if (spec.moe && spec.moe->where.kind != "every")
+    fail(ErrorKind::config, "model.moe.where = '{}', but model.pattern says which layers have experts; give one of the two", spec.moe->where.kind);
   for (size_t entry = 0; entry < spec.pattern.size(); ++entry) resolve(spec, entry);
 }
 

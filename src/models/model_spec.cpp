@@ -6,6 +6,7 @@
 #include "models/layer_pattern.h"
 #include "models/mixer_of.h"
 #include "models/mixtures.h"
+#include "models/placement.h"
 #include "models/rotary.h"
 #include "switchyard/dispatcher.h"
 #include "switchyard/error.h"
@@ -115,6 +116,8 @@ void need_moe_layer(const ModelSpec& s) {
   for (int64_t i = 0; i < s.num_layers; ++i)
     if (s.is_moe_layer(i)) return;
   if (!s.pattern.empty()) fail(ErrorKind::config, "model.moe: no layer of model.pattern has experts");
+  if (s.moe->where.kind != "every")
+    fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, where = '{}'", s.num_layers, s.moe->where.kind);
   fail(ErrorKind::config, "model.moe: no layer is left for it: num_layers = {}, every = {}, offset = {}, first_k_dense = {}", s.num_layers, s.moe->every,
        s.moe->offset, s.moe->first_k_dense);
 }
@@ -134,7 +137,7 @@ void resolve_moe_sizes(ModelSpec& s) {
 
 void check_join(const MoESpec& m) {
   join_registry().check(m.join, "model.moe.join");
-  if (m.join.kind != "sum" && m.num_shared_experts == 0)
+  if (m.num_shared_experts == 0 && m.join.kind != "sum" && join_registry().make(m.join, GateShape{.d_model = 1, .num_experts = 1})->needs_shared())
     fail(ErrorKind::config, "{}model.moe.join = '{}' joins shared experts with the routed sum, but num_shared_experts = 0; expected at least 1",
          m.join.options.location(), m.join.kind);
 }
@@ -238,6 +241,7 @@ ModelSpec ModelSpec::resolved() const {
   check_losses(s.losses, "model.losses");
   if (s.moe && !s.losses.empty()) fail(ErrorKind::config, "model.losses: a model with [model.moe] states its losses there, for all routers");
   if (s.moe) resolve_moe_sizes(s);
+  if (s.moe) check_placement(*s.moe, s.num_layers);
   if (!s.pattern.empty()) resolve_pattern(s);
   check_total(s);
   check_layers(s);
