@@ -43,7 +43,7 @@ std::shared_ptr<const Tokenizer> open_tokenizer(const io::StoredModel& stored, c
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string name = stored.tokenizer_name;
   if (stored.tokenizer) tokenizer = parse_tokenizer(*stored.tokenizer, name);
-  else if (const auto file = io::is_gguf(stored.path) ? std::nullopt : find_tokenizer_file(stored.path)) tokenizer = load_tokenizer(*file), name = file->string();
+  else if (const auto file = io::is_single_file_model(stored.path) ? std::nullopt : find_tokenizer_file(stored.path)) tokenizer = load_tokenizer(*file), name = file->string();
   if (tokenizer && tokenizer->vocab_size() > spec.vocab_size)
     fail(ErrorKind::checkpoint, "{}: the tokenizer has {} tokens, but vocab_size = {} in config.json", name, tokenizer->vocab_size(), spec.vocab_size);
   return tokenizer;

@@ -11,6 +11,7 @@ ModelSpec HfDecoder::read_config(const ConfigNode& node) const {
 
 nlohmann::ordered_json HfDecoder::write_config(const ModelSpec& spec) const {
   ModelSpec s = canonical(spec);
+  s.d_ff = spec.resolved().d_ff;  // the key keeps its value where no layer uses it
   nlohmann::ordered_json config{{"architectures", {architecture_}}, {"model_type", model_type_}};
   write_common_keys(config, s);
   write(config, s);

@@ -122,7 +122,6 @@ TEST(Families, KeysThatChangeTheMathematicsAreRefusedByName) {
   expect_unsupported("deepseek_v3", {"scoring_func = 'tanh'"}, [](json& c) { c["scoring_func"] = "tanh"; });
   expect_unsupported("dbrx", {"ffn_config.moe_normalize_expert_weights = 2"}, [](json& c) { c["ffn_config"]["moe_normalize_expert_weights"] = 2.0; });
   expect_unsupported("dbrx", {"attn_config.head_caps"}, [](json& c) { c["attn_config"]["head_caps"] = 2.0; });
-  expect_unsupported("llama", {"mlp_bias = true"}, [](json& c) { c["mlp_bias"] = true; });
   expect_unsupported("llama", {"rope_scaling.type", "mrope"}, [](json& c) { c["rope_scaling"] = {{"type", "mrope"}, {"factor", 2.0}}; });
   expect_unsupported("llama", {"rope_parameters.sections"}, [](json& c) { c["rope_parameters"]["sections"] = {1, 2}; });
   expect_unsupported("llama", {"quantization_config"}, [](json& c) { c["quantization_config"] = {{"bits", 4}}; });
