@@ -13,7 +13,7 @@
 #include <map>
 #include <random>
 
-namespace switchyard {
+namespace switchyard::tiktoken_tests {
 namespace {
 
 using testing::expect_error;
@@ -106,9 +106,10 @@ TEST(Tiktoken, NamesTheLineThatIsWrong) {
     expect_error(ErrorKind::checkpoint, {"t.tiktoken", word}, [&] { (void)io::read_tiktoken(text, encoding, "t.tiktoken"); });
   };
   bad("", "no tokens");
-  for (const char* line : {"x", "YQ== ", "YQ==", "YQ= 1", " 1", "YQ== -1", "YQ== 1x", "YQ== 99999999999", "=== 1"}) bad(std::string("Yg== 0\n") + line + "\n", ":2:");
+  for (const char* line : {"x", "YQ== ", "YQ==", "YQ= 1", " 1", "YQ== -1", "YQ== 1x", "YQ== 99999999999", "=== 1"})
+    bad(std::string("Yg== 0\n") + line + "\n", ":2:");
   bad("YQ== 0\nYQ== 1\n", ":2: the token is given twice");
 }
 
 }  // namespace
-}  // namespace switchyard
+}  // namespace switchyard::tiktoken_tests

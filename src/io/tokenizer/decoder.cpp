@@ -123,7 +123,16 @@ Decoder::Decoder(const JsonAt& component) {
 }
 
 std::string Decoder::decode(Tokens tokens) const {
-  for (const Step& step : steps_) step(tokens);
+  const auto size = [&] {
+    size_t bytes = 0;
+    for (const std::string& token : tokens) bytes += token.size();
+    return bytes;
+  };
+  const size_t before = size();
+  for (const Step& step : steps_) {
+    step(tokens);
+    check_growth(before, size());
+  }
   std::string text;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (i > 0) text += separator_;

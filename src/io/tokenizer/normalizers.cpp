@@ -111,6 +111,14 @@ void append_lower(char32_t c, std::string& out) {
   }
 }
 
+void run_normalizer(const std::vector<NormalizerStep>& steps, std::string& text) {
+  const size_t before = text.size();
+  for (const NormalizerStep& step : steps) {
+    step(text);
+    check_growth(before, text.size());
+  }
+}
+
 std::vector<NormalizerStep> make_normalizer(const JsonAt& component) {
   std::vector<NormalizerStep> steps;
   for_each_step(component, "normalizers",

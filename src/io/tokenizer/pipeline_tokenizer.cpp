@@ -36,6 +36,7 @@ struct PipelineTokenizer::Workspace {
   SubwordModel::Scratch scratch;
   WordCache cache;
   std::vector<TextPart> parts, finer_parts;
+  std::vector<std::string_view> word_parts;
 };
 
 PipelineTokenizer::PipelineTokenizer(TokenizerSpec spec, const std::string& name) : spec_(std::move(spec)) {
@@ -94,7 +95,7 @@ void PipelineTokenizer::add_added_tokens(const std::string& name) {
     if (token.normalized) {
       normalized.push_back(&token);
       std::string content = token.content;
-      for (const NormalizerStep& step : normalizer_) step(content);
+      run_normalizer(normalizer_, content);
       normalized_contents.push_back(std::move(content));
     } else {
       raw.push_back(&token);
@@ -163,7 +164,7 @@ class PipelineTokenizer::Encoding {
     std::string normal;
     if (!tokenizer_.normalizer_.empty()) {
       normal = text;
-      for (const NormalizerStep& step : tokenizer_.normalizer_) step(normal);
+      run_normalizer(tokenizer_.normalizer_, normal);
       text = normal;
     }
     work_->finer_parts.clear();
@@ -183,9 +184,17 @@ class PipelineTokenizer::Encoding {
       if (tokenizer_.spells_bytes_) {
         append_word(bytes_to_alphabet(word));
       } else {
-        append_word(word);
+        append_parts(word);
       }
     }
+  }
+
+  void append_parts(std::string_view word) {
+    const Splitter* cuts = tokenizer_.model_->cuts();
+    if (cuts == nullptr || word.size() <= WordCache::kMaxBytes) return append_word(word);
+    work_->word_parts.clear();
+    cuts->split(word, work_->word_parts);
+    for (const std::string_view part : work_->word_parts) append_word(part);
   }
 
   void append_word(std::string_view word) {

@@ -54,7 +54,7 @@ PrependScheme read_prepend_scheme(const JsonAt& at) {
 
 Step make_metaspace(const JsonAt& at) {
   const std::string mark = at.get_string("replacement", "\u2581");
-  if (mark.empty()) at.at("replacement").wrong("a character");
+  if (mark.empty() || decode_utf8(mark, 0).bytes != mark.size()) at.at("replacement").wrong("a character");
   Step step;
   step.rewrite = [mark, scheme = read_prepend_scheme(at), spaces = find_literal(" ")](std::string_view word, bool is_start) {
     std::string out = replace_matches(spaces, word, mark);

@@ -106,6 +106,12 @@ MatchFinder find_literal(std::string literal) {
   };
 }
 
+void check_growth(size_t before, size_t after) {
+  constexpr size_t kMostTimes = 64, kFree = 1 << 16;  // the longest normal form of a character has 11 times its bytes
+  if (after / kMostTimes > before + kFree / kMostTimes)
+    fail(ErrorKind::checkpoint, "the tokenizer's replacements make {} bytes or more of a text of {}", after, before);
+}
+
 std::string replace_matches(const MatchFinder& find, std::string_view text, std::string_view content) {
   std::string out;
   for (size_t position = 0; position < text.size();) {
@@ -117,6 +123,7 @@ std::string replace_matches(const MatchFinder& find, std::string_view text, std:
         out += stretch.text.substr(done, begin - std::min(done, begin));
         out += content;
         done = end;
+        check_growth(text.size(), out.size());
       });
     out += stretch.text.substr(done);
   }

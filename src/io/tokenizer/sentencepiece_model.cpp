@@ -1,5 +1,6 @@
 #include "io/tokenizer/sentencepiece_model.h"
 
+#include "io/tokenizer/utf8.h"
 #include "switchyard/error.h"
 
 #include <cmath>
@@ -93,6 +94,8 @@ SentencePieceSpec::Piece read_piece(std::string_view bytes, const std::string& w
     piece.type = static_cast<SentencePieceSpec::Type>(field.value);
   });
   if (piece.text.empty()) fail(ErrorKind::checkpoint, "{}: the piece has no text", where);
+  const Stretch whole = next_stretch(piece.text, 0);
+  if (!whole.is_valid || whole.text.size() < piece.text.size()) fail(ErrorKind::checkpoint, "{}: its text is no UTF-8", where);
   if (!std::isfinite(piece.score)) fail(ErrorKind::checkpoint, "{}: the score of '{}' is {}", where, piece.text, piece.score);
   return piece;
 }
