@@ -81,7 +81,7 @@ bool measure(const std::string& title, const Tokenizer& tokenizer, const std::st
     const double median_us = at(i, 0.5), spread = (at(i, 0.75) - at(i, 0.25)) / 2 / median_us, ratio = at(0, 0.5) / median_us;
     const double mb_per_s = static_cast<double>(text.size()) / median_us, bytes_per_token = static_cast<double>(text.size()) / tokens;
     if (options.json) {
-      const nlohmann::ordered_json row = {{"title", title},   {"variant", candidates[i].name},       {"mb_per_s", mb_per_s},
+      const nlohmann::ordered_json row = {{"title", title},   {"variant", candidates[i].name},      {"mb_per_s", mb_per_s},
                                           {"spread", spread}, {"bytes_per_token", bytes_per_token}, {"ratio", ratio}};
       fmt::print("{}\n", row.dump());
     } else {
@@ -113,8 +113,7 @@ int run(const bench::Options& options) {
   const char* listed = std::getenv("SWITCHYARD_BENCH_TOKENIZERS");
   std::istringstream files(listed ? listed : "");
   for (std::string file; std::getline(files, file, ':');)
-    all_correct &= measure(std::filesystem::path(file).parent_path().filename() / std::filesystem::path(file).filename(),
-                           *load_tokenizer(file), text, options);
+    all_correct &= measure(std::filesystem::path(file).parent_path().filename() / std::filesystem::path(file).filename(), *load_tokenizer(file), text, options);
   return all_correct ? 0 : 1;
 }
 

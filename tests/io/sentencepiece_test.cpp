@@ -56,8 +56,7 @@ TEST(SentencePiece, TheConversionAgrees) {
 
 TEST(SentencePiece, TextsComeBack) {
   const auto tokenizer = load_tokenizer(kFolder + "llama_spm/tokenizer.model");
-  for (const std::string text : {"Hello world", " two  blanks ", "", " ", "zażółć 中文 😀\n\ttab"})
-    EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
+  for (const std::string text : {"Hello world", " two  blanks ", "", " ", "zażółć 中文 😀\n\ttab"}) EXPECT_EQ(tokenizer->decode(tokenizer->encode(text)), text);
   EXPECT_EQ(tokenizer->bos_id(), 1);
   EXPECT_EQ(tokenizer->eos_id(), 2);
   EXPECT_EQ(tokenizer->decode(Ids{1, 2}), "");
@@ -114,8 +113,8 @@ TEST(SentencePiece, PiecesOfTheUserAreNeverTornApart) {
 
 // Characters outside the vocabulary still merge into pieces; unused pieces come as their parts.
 TEST(SentencePiece, BpeMergesByTheTextOfPieces) {
-  const auto tokenizer = model(piece("<unk>", 0, 2) + piece("xy", -1, 1) + piece("xyz", -3, 1) + piece("a", -5, 1) + piece("b", -5, 1) +
-                               piece("ab", -4, 5) + kBpe + kPlain);
+  const auto tokenizer =
+      model(piece("<unk>", 0, 2) + piece("xy", -1, 1) + piece("xyz", -3, 1) + piece("a", -5, 1) + piece("b", -5, 1) + piece("ab", -4, 5) + kBpe + kPlain);
   EXPECT_EQ(tokenizer->encode("xyzxyx"), (Ids{2, 1, 0}));
   EXPECT_EQ(tokenizer->encode("ab"), (Ids{3, 4}));
 }

@@ -20,7 +20,8 @@ using testing::expect_error;
 using Ids = std::vector<int32_t>;
 
 TEST(Base64, EqualsTheExamplesOfTheStandard) {  // RFC 4648, section 10
-  for (const auto& [bytes, text] : {std::pair("", ""), std::pair("f", "Zg=="), std::pair("fo", "Zm8="), std::pair("foo", "Zm9v"), std::pair("foob", "Zm9vYg==")}) {
+  for (const auto& [bytes, text] :
+       {std::pair("", ""), std::pair("f", "Zg=="), std::pair("fo", "Zm8="), std::pair("foo", "Zm9v"), std::pair("foob", "Zm9vYg==")}) {
     EXPECT_EQ(io::to_base64(bytes), text);
     EXPECT_EQ(io::from_base64(text), bytes);
   }

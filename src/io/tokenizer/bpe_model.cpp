@@ -26,8 +26,7 @@ class BpeModel final : public SubwordModel {
     spec.rank_by_id ? add_all_pairs() : add_merges(spec, name);
     if (spec.unk_token) {
       const auto unk = spec.vocab.find(*spec.unk_token);
-      if (unk == spec.vocab.end())
-        fail(ErrorKind::checkpoint, "{}: model.unk_token: '{}' is not in model.vocab", name, *spec.unk_token);
+      if (unk == spec.vocab.end()) fail(ErrorKind::checkpoint, "{}: model.unk_token: '{}' is not in model.vocab", name, *spec.unk_token);
       unk_id_ = unk->second;
     }
     if (spec.byte_fallback) byte_tokens_.emplace([&](const std::string& token) { return ids_.get(token); });
@@ -84,8 +83,8 @@ class BpeModel final : public SubwordModel {
       const auto id_of = [&](const std::string& token) {
         const auto found = spec.vocab.find(token);
         if (found == spec.vocab.end())
-          fail(ErrorKind::checkpoint, "{}: model.merges[{}]: '{}' + '{}' needs the token '{}', which is not in model.vocab", name,
-               rank, spec.merges[rank].first, spec.merges[rank].second, token);
+          fail(ErrorKind::checkpoint, "{}: model.merges[{}]: '{}' + '{}' needs the token '{}', which is not in model.vocab", name, rank,
+               spec.merges[rank].first, spec.merges[rank].second, token);
         return found->second;
       };
       const int32_t left_id = id_of(left), right_id = id_of(right);
@@ -132,8 +131,7 @@ class BpeModel final : public SubwordModel {
   }
 
   [[noreturn]] static void refuse(std::string_view symbol) {
-    if (symbol.size() == 1)
-      fail(ErrorKind::unsupported, "byte 0x{:02x} of the text has no token in this vocabulary", static_cast<unsigned char>(symbol[0]));
+    if (symbol.size() == 1) fail(ErrorKind::unsupported, "byte 0x{:02x} of the text has no token in this vocabulary", static_cast<unsigned char>(symbol[0]));
     fail(ErrorKind::unsupported, "'{}' in the text has no token in this vocabulary", symbol);
   }
 

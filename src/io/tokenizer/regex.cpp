@@ -11,8 +11,8 @@
 namespace switchyard::io {
 namespace {
 
-constexpr size_t kMaxPatternBytes = 8192;           // known ones have less than 600
-constexpr unsigned long kMaxRetries = 20'000'000;   // per search: an expression that runs away ends with an error
+constexpr size_t kMaxPatternBytes = 8192;          // known ones have less than 600
+constexpr unsigned long kMaxRetries = 20'000'000;  // per search: an expression that runs away ends with an error
 constexpr unsigned int kMaxStackEntries = 4'000'000;
 
 const UChar* bytes_of(std::string_view text) { return reinterpret_cast<const UChar*>(text.data()); }
@@ -62,8 +62,8 @@ Regex::Regex(const std::string& pattern, std::string where) : compiled_(std::mak
     fail(ErrorKind::checkpoint, "{}: expression of {} bytes; expected at most {}", where, pattern.size(), kMaxPatternBytes);
   initialize_oniguruma();
   OnigErrorInfo info;
-  const int code = onig_new(&compiled_->regex, bytes_of(pattern), bytes_of(pattern) + pattern.size(), ONIG_OPTION_NONE,
-                            ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+  const int code =
+      onig_new(&compiled_->regex, bytes_of(pattern), bytes_of(pattern) + pattern.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
   if (code != ONIG_NORMAL) {
     compiled_->regex = nullptr;
     fail(ErrorKind::checkpoint, "{}: not a regular expression: {}", where, onig_message(code, &info));
