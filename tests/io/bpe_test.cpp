@@ -6,6 +6,7 @@
 #include "io/tokenizer/pipeline_tokenizer.h"
 #include "io/tokenizer/tokenizer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -136,6 +137,46 @@ TEST(TrainBpe, IsWrittenAndReadBack) {
   EXPECT_EQ(read->encode(text), ids);
   EXPECT_LT(ids.size(), text.size() / 2);
   EXPECT_EQ(trained->decode(ids), text);
+}
+
+// A text as one word: it is cut where no token can lie across, which must not show. Oracle: the definition on the whole text.
+TEST(Bpe, CutsOfLongWordsDoNotShow) {
+  constexpr uint32_t kSeed = 21;
+  std::mt19937 random(kSeed);
+  const std::vector<std::string> letters{"a", "b", "c", "\u2581"};
+  for (int round = 0; round < 40; ++round) {
+    nlohmann::json vocab, merges = nlohmann::json::array();
+    for (int byte = 0; byte < 256; ++byte) vocab[fmt::format("<0x{:02X}>", byte)] = byte;
+    std::vector<std::string> tokens = letters;
+    for (const std::string& letter : letters) vocab[letter] = vocab.size();
+    std::map<std::pair<std::string, std::string>, int> ranks;
+    for (int i = 0; i < 12; ++i) {
+      const std::string left = tokens[random() % tokens.size()], right = tokens[random() % tokens.size()];
+      if (!ranks.emplace(std::pair(left, right), i).second) continue;
+      merges.push_back({left, right});
+      if (!vocab.contains(left + right)) vocab[left + right] = vocab.size();
+      tokens.push_back(left + right);
+    }
+    const nlohmann::json file = {{"model", {{"type", "BPE"}, {"byte_fallback", true}, {"vocab", vocab}, {"merges", merges}}}};
+    const auto tokenizer = parse_tokenizer(file.dump(), "test");
+    std::vector<std::string> parts;
+    std::string text;
+    for (int i = 0; i < 200; ++i) text += parts.emplace_back(letters[random() % letters.size()]);
+    for (;;) {
+      auto best = ranks.end();
+      size_t at = 0;
+      for (size_t i = 0; i + 1 < parts.size(); ++i) {
+        const auto found = ranks.find({parts[i], parts[i + 1]});
+        if (found != ranks.end() && (best == ranks.end() || found->second < best->second)) best = found, at = i;
+      }
+      if (best == ranks.end()) break;
+      parts[at] += parts[at + 1];
+      parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(at) + 1);
+    }
+    Ids want;
+    for (const std::string& part : parts) want.push_back(vocab.at(part));
+    ASSERT_EQ(tokenizer->encode(text), want) << "seed " << kSeed << ", round " << round;
+  }
 }
 
 double seconds(const std::function<void()>& action) {

@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-namespace switchyard {
+namespace switchyard::sentencepiece_tests {
 namespace {
 
 using nlohmann::json;
@@ -113,7 +113,8 @@ TEST(SentencePiece, PiecesOfTheUserAreNeverTornApart) {
 
 // Characters outside the vocabulary still merge into pieces; unused pieces come as their parts.
 TEST(SentencePiece, BpeMergesByTheTextOfPieces) {
-  const auto tokenizer = model(piece("<unk>", 0, 2) + piece("xy", -1, 1) + piece("xyz", -3, 1) + piece("a", -5, 1) + piece("b", -5, 1) + piece("ab", -4, 5) + kBpe + kPlain);
+  const auto tokenizer =
+      model(piece("<unk>", 0, 2) + piece("xy", -1, 1) + piece("xyz", -3, 1) + piece("a", -5, 1) + piece("b", -5, 1) + piece("ab", -4, 5) + kBpe + kPlain);
   EXPECT_EQ(tokenizer->encode("xyzxyx"), (Ids{2, 1, 0}));
   EXPECT_EQ(tokenizer->encode("ab"), (Ids{3, 4}));
 }
@@ -140,6 +141,7 @@ TEST(SentencePiece, DamagedFilesAreNamed) {
   bad(kPieces + piece("a", 0, 1), {"'a'", "twice"});
   bad(piece("a", 0, 1), {"0 unknown pieces"});
   bad(kPieces + piece("", 0, 1), {"piece 6", "no text"});
+  bad(kPieces + piece("\xC3", 0, 1), {"piece 6", "no UTF-8"});
   bad(kPieces + piece("c", 0, 7), {"piece 6", "type 7"});
   bad(kPieces + piece("<0x41>", 0, 6), {"1 byte pieces"});
   bad(kPieces + field(2, number(3, 3)), {"model_type 3", "unigram"}, ErrorKind::unsupported);
@@ -148,4 +150,4 @@ TEST(SentencePiece, DamagedFilesAreNamed) {
 }
 
 }  // namespace
-}  // namespace switchyard
+}  // namespace switchyard::sentencepiece_tests

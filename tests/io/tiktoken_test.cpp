@@ -13,14 +13,15 @@
 #include <map>
 #include <random>
 
-namespace switchyard {
+namespace switchyard::tiktoken_tests {
 namespace {
 
 using testing::expect_error;
 using Ids = std::vector<int32_t>;
 
 TEST(Base64, EqualsTheExamplesOfTheStandard) {  // RFC 4648, section 10
-  for (const auto& [bytes, text] : {std::pair("", ""), std::pair("f", "Zg=="), std::pair("fo", "Zm8="), std::pair("foo", "Zm9v"), std::pair("foob", "Zm9vYg==")}) {
+  for (const auto& [bytes, text] :
+       {std::pair("", ""), std::pair("f", "Zg=="), std::pair("fo", "Zm8="), std::pair("foo", "Zm9v"), std::pair("foob", "Zm9vYg==")}) {
     EXPECT_EQ(io::to_base64(bytes), text);
     EXPECT_EQ(io::from_base64(text), bytes);
   }
@@ -106,9 +107,10 @@ TEST(Tiktoken, NamesTheLineThatIsWrong) {
     expect_error(ErrorKind::checkpoint, {"t.tiktoken", word}, [&] { (void)io::read_tiktoken(text, encoding, "t.tiktoken"); });
   };
   bad("", "no tokens");
-  for (const char* line : {"x", "YQ== ", "YQ==", "YQ= 1", " 1", "YQ== -1", "YQ== 1x", "YQ== 99999999999", "=== 1"}) bad(std::string("Yg== 0\n") + line + "\n", ":2:");
+  for (const char* line : {"x", "YQ== ", "YQ==", "YQ= 1", " 1", "YQ== -1", "YQ== 1x", "YQ== 99999999999", "=== 1"})
+    bad(std::string("Yg== 0\n") + line + "\n", ":2:");
   bad("YQ== 0\nYQ== 1\n", ":2: the token is given twice");
 }
 
 }  // namespace
-}  // namespace switchyard
+}  // namespace switchyard::tiktoken_tests

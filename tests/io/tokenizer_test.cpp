@@ -177,6 +177,18 @@ TEST(ParseTokenizer, NamesFaultsOfTheFile) {
              {"<|begin_of_text|>", "9999", "not in the vocabulary"});
 }
 
+// Sixty doublings of every letter would be more than a memory holds.
+TEST(ParseTokenizer, ReplacementsCannotFillTheMemory) {
+  const json doubling = {{"type", "Replace"}, {"pattern", {{"Regex", "."}}}, {"content", "xx"}};
+  json file = golden("gpt2");
+  file["normalizer"] = {{"type", "Sequence"}, {"normalizers", json(60, doubling)}};
+  const auto tokenizer = parse_tokenizer(file.dump(), "t.json");
+  expect_error(ErrorKind::checkpoint, {"replacements", "of a text of 3"}, [&] { (void)tokenizer->encode("abc"); });
+  file = golden("llama_sp");
+  file["decoder"] = {{"type", "Sequence"}, {"decoders", json(60, doubling)}};
+  expect_error(ErrorKind::checkpoint, {"replacements"}, [&] { (void)parse_tokenizer(file.dump(), "t.json")->decode(Ids{5, 6}, false); });
+}
+
 TEST(ParseTokenizer, AByteWithoutATokenIsNamedWhenItIsMet) {
   json file = golden("gpt2");
   file["model"]["merges"] = json::array();

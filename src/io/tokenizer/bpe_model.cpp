@@ -2,6 +2,7 @@
 #include "io/tokenizer/byte_alphabet.h"
 #include "io/tokenizer/byte_tokens.h"
 #include "io/tokenizer/subword_model.h"
+#include "io/tokenizer/token_cuts.h"
 #include "io/tokenizer/utf8.h"
 #include "switchyard/error.h"
 
@@ -25,11 +26,11 @@ class BpeModel final : public SubwordModel {
     spec.rank_by_id ? add_all_pairs() : add_merges(spec, name);
     if (spec.unk_token) {
       const auto unk = spec.vocab.find(*spec.unk_token);
-      if (unk == spec.vocab.end())
-        fail(ErrorKind::checkpoint, "{}: model.unk_token: '{}' is not in model.vocab", name, *spec.unk_token);
+      if (unk == spec.vocab.end()) fail(ErrorKind::checkpoint, "{}: model.unk_token: '{}' is not in model.vocab", name, *spec.unk_token);
       unk_id_ = unk->second;
     }
     if (spec.byte_fallback) byte_tokens_.emplace([&](const std::string& token) { return ids_.get(token); });
+    add_cuts(spec);
   }
 
   void encode(std::string_view word, std::vector<int32_t>& ids, Scratch& scratch) const override {
@@ -45,7 +46,21 @@ class BpeModel final : public SubwordModel {
     ids.insert(ids.end(), scratch.ids.begin(), scratch.ids.end());
   }
 
+  [[nodiscard]] const Splitter* cuts() const noexcept override { return cuts_ ? &*cuts_ : nullptr; }
+
  private:
+  // Only where every symbol is its own text: with all byte tokens there is no unknown one, and these must not merge.
+  void add_cuts(const BpeSpec& spec) {
+    std::vector<int32_t> all_bytes;
+    std::string every_byte;
+    for (int byte = 0; byte < 256; ++byte) every_byte += static_cast<char>(byte);
+    if (is_byte_level_ || ignore_merges_ || has_affixes_ || spec.rank_by_id || !byte_tokens_ || !byte_tokens_->append(every_byte, all_bytes)) return;
+    for (const auto& [left, right] : spec.merges)
+      if (byte_of_token(left) || byte_of_token(right)) return;
+    cuts_.emplace();
+    for (const auto& [left, right] : spec.merges) cuts_->add_token(left + right);
+  }
+
   void add_vocabulary(const BpeSpec& spec) {
     ids_.reserve(spec.vocab.size());
     texts_.reserve(spec.vocab.size());
@@ -68,8 +83,8 @@ class BpeModel final : public SubwordModel {
       const auto id_of = [&](const std::string& token) {
         const auto found = spec.vocab.find(token);
         if (found == spec.vocab.end())
-          fail(ErrorKind::checkpoint, "{}: model.merges[{}]: '{}' + '{}' needs the token '{}', which is not in model.vocab", name,
-               rank, spec.merges[rank].first, spec.merges[rank].second, token);
+          fail(ErrorKind::checkpoint, "{}: model.merges[{}]: '{}' + '{}' needs the token '{}', which is not in model.vocab", name, rank,
+               spec.merges[rank].first, spec.merges[rank].second, token);
         return found->second;
       };
       const int32_t left_id = id_of(left), right_id = id_of(right);
@@ -116,8 +131,7 @@ class BpeModel final : public SubwordModel {
   }
 
   [[noreturn]] static void refuse(std::string_view symbol) {
-    if (symbol.size() == 1)
-      fail(ErrorKind::unsupported, "byte 0x{:02x} of the text has no token in this vocabulary", static_cast<unsigned char>(symbol[0]));
+    if (symbol.size() == 1) fail(ErrorKind::unsupported, "byte 0x{:02x} of the text has no token in this vocabulary", static_cast<unsigned char>(symbol[0]));
     fail(ErrorKind::unsupported, "'{}' in the text has no token in this vocabulary", symbol);
   }
 
@@ -130,6 +144,7 @@ class BpeModel final : public SubwordModel {
   std::optional<int32_t> unk_id_;
   std::optional<ByteTokens> byte_tokens_;
   BpeMerger merger_;
+  std::optional<TokenCuts> cuts_;
 };
 
 }  // namespace

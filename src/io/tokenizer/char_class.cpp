@@ -23,7 +23,7 @@ struct Tables {
     add(property("L"), kLetter);
     add(property("N"), kNumber);
     add(ONIGENC_CTYPE_SPACE, kSpace);
-    add(ONIGENC_CTYPE_WORD, kWord | kRegexWord);
+    add(ONIGENC_CTYPE_WORD, kWord);
     for (const char* name : {"Lu", "Lt"}) add(property(name), kUpper);
     add(property("Ll"), kLower);
     for (const char* name : {"Lm", "Lo"}) add(property(name), kCaseless);

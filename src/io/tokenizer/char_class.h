@@ -24,7 +24,6 @@ enum CharClass : CharClasses {
   kPunctuation = 1 << 9,      // \p{P}
   kSymbol = 1 << 10,          // \p{S}
   kOther = 1 << 11,           // \p{Cc}, \p{Cf}, \p{Co}: controls, formats, private use
-  kRegexWord = 1 << 12,       // \w
 };
 
 // The sum of the classes that hold `code_point`.

@@ -5,9 +5,7 @@
 namespace switchyard::io {
 
 void refuse_component(const JsonAt& component, std::string_view known) {
-  const std::string found = component.value().is_object() && component.has("type")
-                                ? "'" + component.at("type").as_string() + "'"
-                                : show(component.value());
+  const std::string found = component.value().is_object() && component.has("type") ? "'" + component.at("type").as_string() + "'" : show(component.value());
   fail(ErrorKind::unsupported, "{}: {} is not supported; known: {}", component.where(), found, known);
 }
 

@@ -14,9 +14,7 @@ namespace {
 using Tokens = Decoder::Tokens;
 using Step = Decoder::Step;
 
-void replace_all(std::string& text, std::string_view what, std::string_view by) {
-  text = replace_matches(find_literal(std::string(what)), text, by);
-}
+void replace_all(std::string& text, std::string_view what, std::string_view by) { text = replace_matches(find_literal(std::string(what)), text, by); }
 
 void fuse(Tokens& tokens) {
   std::string all;
@@ -42,9 +40,9 @@ Step make_metaspace(const JsonAt& at) {
 
 // English spacing around marks and contractions, as BERT's decoder has it.
 void clean_up(std::string& text) {
-  constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-      {" .", "."},     {" ?", "?"},   {" !", "!"},           {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
-      {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  constexpr std::pair<std::string_view, std::string_view> kRules[] = {{" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+                                                                      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+                                                                      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [spaced, plain] : kRules) replace_all(text, spaced, plain);
 }
 
@@ -106,8 +104,8 @@ Step make_bpe(const JsonAt& at) {
 using Entry = ComponentEntry<Step (*)(const JsonAt&)>;
 
 constexpr Entry kEntries[] = {
-    {"ByteLevel", make_byte_level}, {"Metaspace", make_metaspace}, {"WordPiece", make_word_piece}, {"ByteFallback", make_byte_fallback},
-    {"Fuse", make_fuse},            {"Replace", make_replace},     {"Strip", make_strip},          {"BPEDecoder", make_bpe},
+    {"ByteLevel", make_byte_level}, {"Metaspace", make_metaspace}, {"WordPiece", make_word_piece}, {"ByteFallback", make_byte_fallback}, {"Fuse", make_fuse},
+    {"Replace", make_replace},      {"Strip", make_strip},         {"BPEDecoder", make_bpe},
 };
 
 }  // namespace
@@ -123,7 +121,16 @@ Decoder::Decoder(const JsonAt& component) {
 }
 
 std::string Decoder::decode(Tokens tokens) const {
-  for (const Step& step : steps_) step(tokens);
+  const auto size = [&] {
+    size_t bytes = 0;
+    for (const std::string& token : tokens) bytes += token.size();
+    return bytes;
+  };
+  const size_t before = size();
+  for (const Step& step : steps_) {
+    step(tokens);
+    check_growth(before, size());
+  }
   std::string text;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (i > 0) text += separator_;

@@ -19,7 +19,8 @@ class Decoder {
   explicit Decoder(const JsonAt& component);
 
   // Bytes that are no UTF-8 stay as they are, so that every text comes back.
-  // Departs from Hugging Face tokenizers, which put U+FFFD in their place.
+  // Departs from Hugging Face tokenizers, which put U+FFFD in their place. Throws Error{checkpoint} when the steps blow
+  // the text up (regex.h).
   [[nodiscard]] std::string decode(Tokens tokens) const;
 
   // The first step turns the alphabet of byte_alphabet.h back into bytes. It is left to the caller, who knows which

@@ -42,9 +42,7 @@ class MergeTable {
     Merge merge;
   };
 
-  static uint64_t key(int32_t left, int32_t right) noexcept {
-    return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-  }
+  static uint64_t key(int32_t left, int32_t right) noexcept { return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right); }
 
   [[nodiscard]] size_t find(uint64_t key) const noexcept {
     const size_t mask = slots_.size() - 1;

@@ -15,6 +15,9 @@ using NormalizerStep = std::function<void(std::string& text)>;
 // Throws Error{checkpoint} that names the key, and Error{unsupported} for a type that is not known.
 [[nodiscard]] std::vector<NormalizerStep> make_normalizer(const JsonAt& component);
 
+// Runs the steps one after the other. Throws Error{checkpoint} when they blow the text up (regex.h).
+void run_normalizer(const std::vector<NormalizerStep>& steps, std::string& text);
+
 [[nodiscard]] NormalizerStep make_bert_normalizer(const JsonAt& component);
 
 }  // namespace switchyard::io

@@ -45,9 +45,7 @@ NormalizerStep make_strip(const JsonAt& at) {
 }
 
 NormalizerStep make_replace(const JsonAt& at) {
-  return [find = read_pattern(at.at("pattern")), content = at.at("content").as_string()](std::string& text) {
-    text = replace_matches(find, text, content);
-  };
+  return [find = read_pattern(at.at("pattern")), content = at.at("content").as_string()](std::string& text) { text = replace_matches(find, text, content); };
 }
 
 NormalizerStep make_prepend(const JsonAt& at) {
@@ -58,12 +56,10 @@ NormalizerStep make_prepend(const JsonAt& at) {
 
 // The rules that sentencepiece calls nmt: controls go, breaks and blanks of all kinds become a space.
 NormalizerStep make_nmt(const JsonAt&) {
-  const auto is_control = [](char32_t c) {
-    return (c >= 0x1 && c <= 0x8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
-  };
+  const auto is_control = [](char32_t c) { return (c >= 0x1 && c <= 0x8) || c == 0xB || (c >= 0xE && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F; };
   const auto is_blank = [](char32_t c) {
-    return c == 0x9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
-           c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+    return c == 0x9 || c == 0xA || c == 0xC || c == 0xD || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+           c == 0xFEFF || c == 0xFFFD;
   };
   return [=](std::string& text) {
     map_characters(text, [&](char32_t c, std::string& out) {
@@ -111,10 +107,17 @@ void append_lower(char32_t c, std::string& out) {
   }
 }
 
+void run_normalizer(const std::vector<NormalizerStep>& steps, std::string& text) {
+  const size_t before = text.size();
+  for (const NormalizerStep& step : steps) {
+    step(text);
+    check_growth(before, text.size());
+  }
+}
+
 std::vector<NormalizerStep> make_normalizer(const JsonAt& component) {
   std::vector<NormalizerStep> steps;
-  for_each_step(component, "normalizers",
-                [&](const JsonAt& step) { steps.push_back(find_component(step, std::span<const Entry>(kEntries))(step)); });
+  for_each_step(component, "normalizers", [&](const JsonAt& step) { steps.push_back(find_component(step, std::span<const Entry>(kEntries))(step)); });
   return steps;
 }
 

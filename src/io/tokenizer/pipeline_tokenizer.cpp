@@ -13,8 +13,7 @@ namespace {
 
 // Names that published vocabularies give to the end and the start of a document, the end of a document before the end
 // of a turn.
-constexpr std::string_view kEosNames[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>",
-                                          "<|eot_id|>",    "<|im_end|>"};
+constexpr std::string_view kEosNames[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<｜end▁of▁sentence｜>", "<|eot_id|>", "<|im_end|>"};
 constexpr std::string_view kBosNames[] = {"<|begin_of_text|>", "<s>", "<bos>", "<｜begin▁of▁sentence｜>", "<|startoftext|>"};
 
 template <class Visit>
@@ -36,6 +35,7 @@ struct PipelineTokenizer::Workspace {
   SubwordModel::Scratch scratch;
   WordCache cache;
   std::vector<TextPart> parts, finer_parts;
+  std::vector<std::string_view> word_parts;
 };
 
 PipelineTokenizer::PipelineTokenizer(TokenizerSpec spec, const std::string& name) : spec_(std::move(spec)) {
@@ -78,12 +78,10 @@ void PipelineTokenizer::add_added_tokens(const std::string& name) {
   std::vector<std::string> raw_contents, normalized_contents;
   std::set<std::string_view> seen;
   for (const AddedToken& token : spec_.added_tokens) {
-    if (!seen.insert(token.content).second)
-      fail(ErrorKind::checkpoint, "{}: added token '{}' is given twice", name, token.content);
+    if (!seen.insert(token.content).second) fail(ErrorKind::checkpoint, "{}: added token '{}' is given twice", name, token.content);
     const auto in_vocab = ids_.find(token.content);
     if (in_vocab != ids_.end() && in_vocab->second != token.id)
-      fail(ErrorKind::checkpoint, "{}: added token '{}' has id {}, model.vocab gives it {}", name, token.content, token.id,
-           in_vocab->second);
+      fail(ErrorKind::checkpoint, "{}: added token '{}' has id {}, model.vocab gives it {}", name, token.content, token.id, in_vocab->second);
     if (in_vocab == ids_.end() && tokens_.count(token.id) > 0)
       fail(ErrorKind::checkpoint, "{}: added token '{}' has id {}, which belongs to another token", name, token.content, token.id);
     // Departs from Hugging Face: their decoder reads an added token through the byte alphabet where it can, so that an
@@ -94,7 +92,7 @@ void PipelineTokenizer::add_added_tokens(const std::string& name) {
     if (token.normalized) {
       normalized.push_back(&token);
       std::string content = token.content;
-      for (const NormalizerStep& step : normalizer_) step(content);
+      run_normalizer(normalizer_, content);
       normalized_contents.push_back(std::move(content));
     } else {
       raw.push_back(&token);
@@ -109,8 +107,7 @@ void PipelineTokenizer::check_template(const std::string& name) const {
   for (const auto* tokens : {&template_.prefix, &template_.suffix})
     for (const TemplateToken& token : *tokens)
       if (tokens_.count(token.id) == 0)
-        fail(ErrorKind::checkpoint, "{}: post_processor: token '{}' has id {}, which is not in the vocabulary", name, token.name,
-             token.id);
+        fail(ErrorKind::checkpoint, "{}: post_processor: token '{}' has id {}, which is not in the vocabulary", name, token.name, token.id);
 }
 
 // A template that ends with one special token ends documents with it; otherwise the usual names decide.
@@ -163,7 +160,7 @@ class PipelineTokenizer::Encoding {
     std::string normal;
     if (!tokenizer_.normalizer_.empty()) {
       normal = text;
-      for (const NormalizerStep& step : tokenizer_.normalizer_) step(normal);
+      run_normalizer(tokenizer_.normalizer_, normal);
       text = normal;
     }
     work_->finer_parts.clear();
@@ -183,9 +180,17 @@ class PipelineTokenizer::Encoding {
       if (tokenizer_.spells_bytes_) {
         append_word(bytes_to_alphabet(word));
       } else {
-        append_word(word);
+        append_parts(word);
       }
     }
+  }
+
+  void append_parts(std::string_view word) {
+    const Splitter* cuts = tokenizer_.model_->cuts();
+    if (cuts == nullptr || word.size() <= WordCache::kMaxBytes) return append_word(word);
+    work_->word_parts.clear();
+    cuts->split(word, work_->word_parts);
+    for (const std::string_view part : work_->word_parts) append_word(part);
   }
 
   void append_word(std::string_view word) {
@@ -216,9 +221,7 @@ void PipelineTokenizer::give_back(std::unique_ptr<Workspace> workspace) const {
   workspaces_.push_back(std::move(workspace));
 }
 
-std::vector<int32_t> PipelineTokenizer::encode(std::string_view text, bool add_template) const {
-  return Encoding(*this).run(text, add_template);
-}
+std::vector<int32_t> PipelineTokenizer::encode(std::string_view text, bool add_template) const { return Encoding(*this).run(text, add_template); }
 
 std::string PipelineTokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
   Decoder::Tokens tokens;

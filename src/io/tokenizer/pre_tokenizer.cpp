@@ -54,7 +54,7 @@ PrependScheme read_prepend_scheme(const JsonAt& at) {
 
 Step make_metaspace(const JsonAt& at) {
   const std::string mark = at.get_string("replacement", "\u2581");
-  if (mark.empty()) at.at("replacement").wrong("a character");
+  if (mark.empty() || decode_utf8(mark, 0).bytes != mark.size()) at.at("replacement").wrong("a character");
   Step step;
   step.rewrite = [mark, scheme = read_prepend_scheme(at), spaces = find_literal(" ")](std::string_view word, bool is_start) {
     std::string out = replace_matches(spaces, word, mark);
@@ -71,18 +71,15 @@ Step make_digits(const JsonAt& at) {
   return {.rewrite = {}, .splitter = make_known_splitter(at.get_bool("individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)")};
 }
 
-Step make_punctuation(const JsonAt& at) {
-  return {.rewrite = {}, .splitter = make_class_splitter(kPunctuation, true, read_behavior(at, "Isolated"))};
-}
+Step make_punctuation(const JsonAt& at) { return {.rewrite = {}, .splitter = make_class_splitter(kPunctuation, true, read_behavior(at, "Isolated"))}; }
 
 Step make_whitespace(const JsonAt& at) {
-  return {.rewrite = {},
-          .splitter = make_rule_splitter({.pattern = R"([\w\u200C\u200D]+|[^\w\s\u200C\u200D]+)", .behavior = SplitBehavior::removed, .invert = true}, at.where())};
+  return {
+      .rewrite = {},
+      .splitter = make_rule_splitter({.pattern = R"([\w\u200C\u200D]+|[^\w\s\u200C\u200D]+)", .behavior = SplitBehavior::removed, .invert = true}, at.where())};
 }
 
-Step make_whitespace_split(const JsonAt&) {
-  return {.rewrite = {}, .splitter = make_class_splitter(kSpace, false, SplitBehavior::removed)};
-}
+Step make_whitespace_split(const JsonAt&) { return {.rewrite = {}, .splitter = make_class_splitter(kSpace, false, SplitBehavior::removed)}; }
 
 // Words between white space; punctuation marks are words of their own.
 class BertSplitter final : public Splitter {
@@ -108,10 +105,14 @@ Step make_char_delimiter(const JsonAt& at) {
 using Entry = ComponentEntry<Step (*)(const JsonAt&)>;
 
 constexpr Entry kEntries[] = {
-    {"ByteLevel", make_byte_level},   {"Split", make_split},
-    {"Metaspace", make_metaspace},    {"Digits", make_digits},
-    {"Punctuation", make_punctuation}, {"Whitespace", make_whitespace},
-    {"WhitespaceSplit", make_whitespace_split}, {"BertPreTokenizer", make_bert},
+    {"ByteLevel", make_byte_level},
+    {"Split", make_split},
+    {"Metaspace", make_metaspace},
+    {"Digits", make_digits},
+    {"Punctuation", make_punctuation},
+    {"Whitespace", make_whitespace},
+    {"WhitespaceSplit", make_whitespace_split},
+    {"BertPreTokenizer", make_bert},
     {"CharDelimiterSplit", make_char_delimiter},
 };
 

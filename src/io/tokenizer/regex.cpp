@@ -11,8 +11,8 @@
 namespace switchyard::io {
 namespace {
 
-constexpr size_t kMaxPatternBytes = 8192;           // known ones have less than 600
-constexpr unsigned long kMaxRetries = 20'000'000;   // per search: an expression that runs away ends with an error
+constexpr size_t kMaxPatternBytes = 8192;          // known ones have less than 600
+constexpr unsigned long kMaxRetries = 20'000'000;  // per search: an expression that runs away ends with an error
 constexpr unsigned int kMaxStackEntries = 4'000'000;
 
 const UChar* bytes_of(std::string_view text) { return reinterpret_cast<const UChar*>(text.data()); }
@@ -62,8 +62,8 @@ Regex::Regex(const std::string& pattern, std::string where) : compiled_(std::mak
     fail(ErrorKind::checkpoint, "{}: expression of {} bytes; expected at most {}", where, pattern.size(), kMaxPatternBytes);
   initialize_oniguruma();
   OnigErrorInfo info;
-  const int code = onig_new(&compiled_->regex, bytes_of(pattern), bytes_of(pattern) + pattern.size(), ONIG_OPTION_NONE,
-                            ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
+  const int code =
+      onig_new(&compiled_->regex, bytes_of(pattern), bytes_of(pattern) + pattern.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
   if (code != ONIG_NORMAL) {
     compiled_->regex = nullptr;
     fail(ErrorKind::checkpoint, "{}: not a regular expression: {}", where, onig_message(code, &info));
@@ -106,6 +106,12 @@ MatchFinder find_literal(std::string literal) {
   };
 }
 
+void check_growth(size_t before, size_t after) {
+  constexpr size_t kMostTimes = 64, kFree = 1 << 16;  // the longest normal form of a character has 11 times its bytes
+  if (after / kMostTimes > before + kFree / kMostTimes)
+    fail(ErrorKind::checkpoint, "the tokenizer's replacements make {} bytes or more of a text of {}", after, before);
+}
+
 std::string replace_matches(const MatchFinder& find, std::string_view text, std::string_view content) {
   std::string out;
   for (size_t position = 0; position < text.size();) {
@@ -117,6 +123,7 @@ std::string replace_matches(const MatchFinder& find, std::string_view text, std:
         out += stretch.text.substr(done, begin - std::min(done, begin));
         out += content;
         done = end;
+        check_growth(text.size(), out.size());
       });
     out += stretch.text.substr(done);
   }

@@ -31,7 +31,11 @@ using MatchFinder = std::function<void(std::string_view text, const std::functio
 [[nodiscard]] MatchFinder find_regex(const std::string& pattern, const std::string& where);
 [[nodiscard]] MatchFinder find_literal(std::string literal);
 
-// `text` with `content` in place of every match; bytes that are no UTF-8 stay.
+// Rewriting may make a text longer, but not without end: a chain of replacements of a hostile file would fill the memory.
+// Throws Error{checkpoint} when `after` bytes are far more than `before`.
+void check_growth(size_t before, size_t after);
+
+// `text` with `content` in place of every match; bytes that are no UTF-8 stay. Throws as check_growth does.
 [[nodiscard]] std::string replace_matches(const MatchFinder& find, std::string_view text, std::string_view content);
 
 }  // namespace switchyard::io

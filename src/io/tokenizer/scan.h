@@ -7,8 +7,7 @@
 namespace switchyard::io {
 
 // The end of the run of characters at `position` that have one of `any` and none of `none`; at most `most` of them.
-inline size_t end_of_run(const CharTable& chars, std::string_view text, size_t position, CharClasses any, CharClasses none = 0,
-                         size_t most = SIZE_MAX) {
+inline size_t end_of_run(const CharTable& chars, std::string_view text, size_t position, CharClasses any, CharClasses none = 0, size_t most = SIZE_MAX) {
   for (; position < text.size() && most > 0; --most) {
     const Char c = chars.at(text, position);
     if (!c.is(any) || c.is(none)) break;
@@ -56,10 +55,18 @@ inline size_t folded_contraction(std::string_view text, size_t position) {
   const auto lower = [&](size_t i) { return i < text.size() ? static_cast<char>(text[i] | 0x20) : '\0'; };
   const char second = lower(position + 2);
   switch (text[position + 1] | 0x20) {
-    case 's': case 't': case 'm': case 'd': return 2;
-    case 'r': case 'v': return second == 'e' ? 3 : 0;
-    case 'l': return second == 'l' ? 3 : 0;
-    default: return text.compare(position + 1, 2, "\u017F") == 0 ? 3 : 0;
+    case 's':
+    case 't':
+    case 'm':
+    case 'd':
+      return 2;
+    case 'r':
+    case 'v':
+      return second == 'e' ? 3 : 0;
+    case 'l':
+      return second == 'l' ? 3 : 0;
+    default:
+      return text.compare(position + 1, 2, "\u017F") == 0 ? 3 : 0;
   }
 }
 

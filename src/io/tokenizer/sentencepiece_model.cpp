@@ -1,5 +1,6 @@
 #include "io/tokenizer/sentencepiece_model.h"
 
+#include "io/tokenizer/utf8.h"
 #include "switchyard/error.h"
 
 #include <cmath>
@@ -62,11 +63,21 @@ class Message {
     Field field{.number = tag >> 3, .value = 0, .bytes = {}, .has_bytes = false};
     if (field.number == 0) damaged("field 0");
     switch (tag & 7) {
-      case 0: field.value = varint(); break;
-      case 1: field.value = fixed(8); break;
-      case 2: field.bytes = take(varint()); field.has_bytes = true; break;
-      case 5: field.value = fixed(4); break;
-      default: damaged("a wire type that is not known");
+      case 0:
+        field.value = varint();
+        break;
+      case 1:
+        field.value = fixed(8);
+        break;
+      case 2:
+        field.bytes = take(varint());
+        field.has_bytes = true;
+        break;
+      case 5:
+        field.value = fixed(4);
+        break;
+      default:
+        damaged("a wire type that is not known");
     }
     return field;
   }
@@ -93,6 +104,8 @@ SentencePieceSpec::Piece read_piece(std::string_view bytes, const std::string& w
     piece.type = static_cast<SentencePieceSpec::Type>(field.value);
   });
   if (piece.text.empty()) fail(ErrorKind::checkpoint, "{}: the piece has no text", where);
+  const Stretch whole = next_stretch(piece.text, 0);
+  if (!whole.is_valid || whole.text.size() < piece.text.size()) fail(ErrorKind::checkpoint, "{}: its text is no UTF-8", where);
   if (!std::isfinite(piece.score)) fail(ErrorKind::checkpoint, "{}: the score of '{}' is {}", where, piece.text, piece.score);
   return piece;
 }
@@ -105,12 +118,23 @@ void read_trainer(std::string_view bytes, const std::string& name, SentencePiece
           fail(ErrorKind::unsupported, "{}: trainer_spec.model_type {} is not supported; known: 1 (unigram), 2 (bpe)", name, field.value);
         spec.model = static_cast<SentencePieceSpec::Model>(field.value);
         break;
-      case 24: spec.treat_whitespace_as_suffix = field.value != 0; break;
-      case 35: spec.byte_fallback = field.value != 0; break;
-      case 44: spec.unk_surface = field.bytes; break;
-      case 46: spec.bos_piece = field.bytes; break;
-      case 47: spec.eos_piece = field.bytes; break;
-      default: break;
+      case 24:
+        spec.treat_whitespace_as_suffix = field.value != 0;
+        break;
+      case 35:
+        spec.byte_fallback = field.value != 0;
+        break;
+      case 44:
+        spec.unk_surface = field.bytes;
+        break;
+      case 46:
+        spec.bos_piece = field.bytes;
+        break;
+      case 47:
+        spec.eos_piece = field.bytes;
+        break;
+      default:
+        break;
     }
   });
 }
@@ -118,11 +142,20 @@ void read_trainer(std::string_view bytes, const std::string& name, SentencePiece
 void read_normalizer(std::string_view bytes, const std::string& name, SentencePieceSpec& spec) {
   Message(bytes, name + ": normalizer_spec").for_each([&](const Field& field) {
     switch (field.number) {
-      case 2: spec.charsmap = field.bytes; break;
-      case 3: spec.add_dummy_prefix = field.value != 0; break;
-      case 4: spec.remove_extra_whitespaces = field.value != 0; break;
-      case 5: spec.escape_whitespaces = field.value != 0; break;
-      default: break;
+      case 2:
+        spec.charsmap = field.bytes;
+        break;
+      case 3:
+        spec.add_dummy_prefix = field.value != 0;
+        break;
+      case 4:
+        spec.remove_extra_whitespaces = field.value != 0;
+        break;
+      case 5:
+        spec.escape_whitespaces = field.value != 0;
+        break;
+      default:
+        break;
     }
   });
 }
@@ -143,7 +176,8 @@ void check_pieces(const SentencePieceSpec& spec, const std::string& name) {
   }
   if (unknown != 1) fail(ErrorKind::checkpoint, "{}: {} unknown pieces; expected 1", name, unknown);
   if (bytes != (spec.byte_fallback ? 256 : 0))
-    fail(ErrorKind::checkpoint, "{}: {} byte pieces; expected {}", name, bytes, spec.byte_fallback ? "256, because of byte_fallback" : "none without byte_fallback");
+    fail(ErrorKind::checkpoint, "{}: {} byte pieces; expected {}", name, bytes,
+         spec.byte_fallback ? "256, because of byte_fallback" : "none without byte_fallback");
 }
 
 }  // namespace

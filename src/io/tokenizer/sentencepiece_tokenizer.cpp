@@ -71,7 +71,7 @@ std::vector<int32_t> SentencePieceTokenizer::encode(std::string_view text, bool 
 std::string SentencePieceTokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
   std::string text;
   // The blank in front of the first piece stands for nothing in the text.
-  bool at_start = !spec_.treat_whitespace_as_suffix && (spec_.add_dummy_prefix || spec_.remove_extra_whitespaces);
+  bool at_start = spec_.add_dummy_prefix || spec_.remove_extra_whitespaces;
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size()) fail(ErrorKind::usage, "token id {} is not in the vocabulary of {} ids", id, vocab_size());
     const auto& piece = spec_.pieces[static_cast<size_t>(id)];
@@ -93,7 +93,6 @@ std::string SentencePieceTokenizer::decode(std::span<const int32_t> ids, bool sk
     }
     at_start = at_start && text.empty();
   }
-  if (spec_.treat_whitespace_as_suffix && spec_.add_dummy_prefix && text.ends_with(' ')) text.pop_back();
   return text;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "io/tokenizer/bpe_merger.h"
+#include "io/tokenizer/splitter.h"
 #include "io/tokenizer/tokenizer_spec.h"
 
 #include <memory>
@@ -30,6 +31,9 @@ class SubwordModel {
   // Appends the ids of `word`, any bytes. Throws Error{unsupported} for a character that has no token when there is no
   // unknown token either. Safe to call from several threads, each with its scratch.
   virtual void encode(std::string_view word, std::vector<int32_t>& ids, Scratch& scratch) const = 0;
+
+  // Cuts a word where no token can lie across: its parts have the same ids. nullptr: there are no such places.
+  [[nodiscard]] virtual const Splitter* cuts() const noexcept { return nullptr; }
 };
 
 // `is_byte_level`: words are bytes, tokens are spelt in the alphabet of byte_alphabet.h. Throws Error{checkpoint} that

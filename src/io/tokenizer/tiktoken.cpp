@@ -17,15 +17,14 @@ using Special = std::pair<std::string_view, int32_t>;
 
 // Ids: https://github.com/openai/tiktoken, tiktoken_ext/openai_public.py; Llama 3 and Qwen: the tables of their releases.
 constexpr Special kR50k[] = {{"<|endoftext|>", 50256}};
-constexpr Special kCl100k[] = {{"<|endoftext|>", 100257}, {"<|fim_prefix|>", 100258}, {"<|fim_middle|>", 100259},
-                               {"<|fim_suffix|>", 100260}, {"<|endofprompt|>", 100276}};
+constexpr Special kCl100k[] = {
+    {"<|endoftext|>", 100257}, {"<|fim_prefix|>", 100258}, {"<|fim_middle|>", 100259}, {"<|fim_suffix|>", 100260}, {"<|endofprompt|>", 100276}};
 constexpr Special kO200k[] = {{"<|endoftext|>", 199999}, {"<|endofprompt|>", 200018}};
-constexpr Special kO200kHarmony[] = {{"<|startoftext|>", 199998}, {"<|endoftext|>", 199999}, {"<|return|>", 200002}, {"<|constrain|>", 200003},
-                                     {"<|channel|>", 200005},     {"<|start|>", 200006},     {"<|end|>", 200007},    {"<|message|>", 200008},
+constexpr Special kO200kHarmony[] = {{"<|startoftext|>", 199998}, {"<|endoftext|>", 199999},  {"<|return|>", 200002}, {"<|constrain|>", 200003},
+                                     {"<|channel|>", 200005},     {"<|start|>", 200006},      {"<|end|>", 200007},    {"<|message|>", 200008},
                                      {"<|call|>", 200012},        {"<|endofprompt|>", 200018}};
-constexpr Special kLlama3[] = {{"<|begin_of_text|>", 128000}, {"<|end_of_text|>", 128001}, {"<|start_header_id|>", 128006},
-                               {"<|end_header_id|>", 128007}, {"<|eom_id|>", 128008},      {"<|eot_id|>", 128009},
-                               {"<|python_tag|>", 128010}};
+constexpr Special kLlama3[] = {{"<|begin_of_text|>", 128000}, {"<|end_of_text|>", 128001}, {"<|start_header_id|>", 128006}, {"<|end_header_id|>", 128007},
+                               {"<|eom_id|>", 128008},        {"<|eot_id|>", 128009},      {"<|python_tag|>", 128010}};
 constexpr Special kQwen[] = {{"<|endoftext|>", 151643}, {"<|im_start|>", 151644}, {"<|im_end|>", 151645}};
 
 std::string_view pattern_of(std::string_view known) {
@@ -91,8 +90,7 @@ TokenizerSpec read_tiktoken(std::string_view text, const TiktokenEncoding& encod
     ++number;
     const auto line = read_line(text.substr(begin, end - begin));
     if (!line) fail(ErrorKind::checkpoint, "{}:{}: expected the base64 of a token, a blank and its rank", name, number);
-    if (!model.vocab.emplace(bytes_to_alphabet(line->token), line->rank).second)
-      fail(ErrorKind::checkpoint, "{}:{}: the token is given twice", name, number);
+    if (!model.vocab.emplace(bytes_to_alphabet(line->token), line->rank).second) fail(ErrorKind::checkpoint, "{}:{}: the token is given twice", name, number);
   }
   if (model.vocab.empty()) fail(ErrorKind::checkpoint, "{}: no tokens", name);
   TokenizerSpec spec;

@@ -67,8 +67,6 @@ class UnigramModel final : public SubwordModel {
 
 }  // namespace
 
-std::unique_ptr<SubwordModel> make_unigram_model(const UnigramSpec& spec, const std::string& name) {
-  return std::make_unique<UnigramModel>(spec, name);
-}
+std::unique_ptr<SubwordModel> make_unigram_model(const UnigramSpec& spec, const std::string& name) { return std::make_unique<UnigramModel>(spec, name); }
 
 }  // namespace switchyard::io

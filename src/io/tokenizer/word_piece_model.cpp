@@ -56,8 +56,6 @@ class WordPieceModel final : public SubwordModel {
 
 }  // namespace
 
-std::unique_ptr<SubwordModel> make_word_piece_model(const WordPieceSpec& spec, const std::string& name) {
-  return std::make_unique<WordPieceModel>(spec, name);
-}
+std::unique_ptr<SubwordModel> make_word_piece_model(const WordPieceSpec& spec, const std::string& name) { return std::make_unique<WordPieceModel>(spec, name); }
 
 }  // namespace switchyard::io
