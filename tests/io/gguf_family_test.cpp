@@ -22,21 +22,75 @@ using testing::expect_error;
 using testing::TempDir;
 
 // TENSOR_NAMES of constants.py that decoders with experts use.
-const std::set<std::string> kPublishedNames = {
-    "token_embd", "output_norm", "output", "blk.{i}.attn_norm", "blk.{i}.attn_q", "blk.{i}.attn_k", "blk.{i}.attn_v", "blk.{i}.attn_qkv", "blk.{i}.attn_output",
-    "blk.{i}.attn_sinks", "blk.{i}.attn_q_norm", "blk.{i}.attn_k_norm", "blk.{i}.attn_output_norm", "blk.{i}.post_attention_norm", "blk.{i}.ffn_gate_inp",
-    "blk.{i}.ffn_gate_inp_shexp", "blk.{i}.ffn_norm", "blk.{i}.ffn_gate", "blk.{i}.ffn_down", "blk.{i}.ffn_up", "blk.{i}.ffn_gate_shexp", "blk.{i}.ffn_down_shexp",
-    "blk.{i}.ffn_up_shexp", "blk.{i}.ffn_gate_exps", "blk.{i}.ffn_down_exps", "blk.{i}.ffn_up_exps", "blk.{i}.exp_probs_b", "blk.{i}.attn_q_a", "blk.{i}.attn_q_b",
-    "blk.{i}.attn_kv_a_mqa", "blk.{i}.attn_kv_b", "blk.{i}.attn_q_a_norm", "blk.{i}.attn_kv_a_norm",
-    "blk.{i}.ffn_gate.{e}", "blk.{i}.ffn_down.{e}", "blk.{i}.ffn_up.{e}"};
+const std::set<std::string> kPublishedNames = {"token_embd",
+                                               "output_norm",
+                                               "output",
+                                               "blk.{i}.attn_norm",
+                                               "blk.{i}.attn_q",
+                                               "blk.{i}.attn_k",
+                                               "blk.{i}.attn_v",
+                                               "blk.{i}.attn_qkv",
+                                               "blk.{i}.attn_output",
+                                               "blk.{i}.attn_sinks",
+                                               "blk.{i}.attn_q_norm",
+                                               "blk.{i}.attn_k_norm",
+                                               "blk.{i}.attn_output_norm",
+                                               "blk.{i}.post_attention_norm",
+                                               "blk.{i}.ffn_gate_inp",
+                                               "blk.{i}.ffn_gate_inp_shexp",
+                                               "blk.{i}.ffn_norm",
+                                               "blk.{i}.ffn_gate",
+                                               "blk.{i}.ffn_down",
+                                               "blk.{i}.ffn_up",
+                                               "blk.{i}.ffn_gate_shexp",
+                                               "blk.{i}.ffn_down_shexp",
+                                               "blk.{i}.ffn_up_shexp",
+                                               "blk.{i}.ffn_gate_exps",
+                                               "blk.{i}.ffn_down_exps",
+                                               "blk.{i}.ffn_up_exps",
+                                               "blk.{i}.exp_probs_b",
+                                               "blk.{i}.attn_q_a",
+                                               "blk.{i}.attn_q_b",
+                                               "blk.{i}.attn_kv_a_mqa",
+                                               "blk.{i}.attn_kv_b",
+                                               "blk.{i}.attn_q_a_norm",
+                                               "blk.{i}.attn_kv_a_norm",
+                                               "blk.{i}.ffn_gate.{e}",
+                                               "blk.{i}.ffn_down.{e}",
+                                               "blk.{i}.ffn_up.{e}"};
 
 // Keys of constants.py, behind the architecture.
-const std::set<std::string> kPublishedKeys = {
-    "context_length", "embedding_length", "block_count", "feed_forward_length", "expert_feed_forward_length", "expert_shared_feed_forward_length", "expert_count",
-    "expert_used_count", "expert_shared_count", "expert_weights_scale", "expert_weights_norm", "leading_dense_block_count", "attention.head_count",
-    "attention.head_count_kv", "attention.clamp_kqv", "attention.key_length", "attention.value_length", "attention.layer_norm_epsilon",
-    "attention.layer_norm_rms_epsilon", "attention.q_lora_rank", "attention.kv_lora_rank", "attention.sliding_window", "attention.scale", "rope.dimension_count",
-    "rope.freq_base", "rope.scaling.type", "embedding_scale", "residual_scale", "logit_scale", "vocab_size", "tensor_data_layout"};
+const std::set<std::string> kPublishedKeys = {"context_length",
+                                              "embedding_length",
+                                              "block_count",
+                                              "feed_forward_length",
+                                              "expert_feed_forward_length",
+                                              "expert_shared_feed_forward_length",
+                                              "expert_count",
+                                              "expert_used_count",
+                                              "expert_shared_count",
+                                              "expert_weights_scale",
+                                              "expert_weights_norm",
+                                              "leading_dense_block_count",
+                                              "attention.head_count",
+                                              "attention.head_count_kv",
+                                              "attention.clamp_kqv",
+                                              "attention.key_length",
+                                              "attention.value_length",
+                                              "attention.layer_norm_epsilon",
+                                              "attention.layer_norm_rms_epsilon",
+                                              "attention.q_lora_rank",
+                                              "attention.kv_lora_rank",
+                                              "attention.sliding_window",
+                                              "attention.scale",
+                                              "rope.dimension_count",
+                                              "rope.freq_base",
+                                              "rope.scaling.type",
+                                              "embedding_scale",
+                                              "residual_scale",
+                                              "logit_scale",
+                                              "vocab_size",
+                                              "tensor_data_layout"};
 
 TEST(GgufFamily, NamesAndKeysAreTheOnesThatArePublished) {
   for (const GgufFamily& family : gguf_families()) {
@@ -79,7 +133,8 @@ TEST(GgufFamily, PatternsMatchWholeNamesOnly) {
   EXPECT_EQ(numbers->layer, 12);
   EXPECT_EQ(numbers->expert, 7);
   EXPECT_EQ(fill_in("blk.{i}.ffn_up.{e}.weight", 12, 7), "blk.12.ffn_up.7.weight");
-  for (const char* wrong : {"blk.12.ffn_up.7.weights", "blk.012.ffn_up.7.weight", "blk..ffn_up.7.weight", "blk.-1.ffn_up.7.weight", "blk.1.ffn_up.7", "blk.99999999999999999999.ffn_up.7.weight"})
+  for (const char* wrong : {"blk.12.ffn_up.7.weights", "blk.012.ffn_up.7.weight", "blk..ffn_up.7.weight", "blk.-1.ffn_up.7.weight", "blk.1.ffn_up.7",
+                            "blk.99999999999999999999.ffn_up.7.weight"})
     EXPECT_FALSE(match("blk.{i}.ffn_up.{e}.weight", wrong)) << wrong;
   expect_error(ErrorKind::unsupported, {"'gpt9'", "mixtral"}, [] { (void)gguf_family_of("gpt9"); });
 }
@@ -158,7 +213,8 @@ TEST(GgufTokenizer, WhatIsNotKnownIsRefused) {
   refused(ErrorKind::unsupported, {"'rwkv'"}, {{"tokenizer.ggml.model", gguf_string("rwkv")}});
   refused(ErrorKind::unsupported, {"'tekken'", "llama-bpe"}, {{"tokenizer.ggml.model", gguf_string("gpt2")}, {"tokenizer.ggml.pre", gguf_string("tekken")}});
   refused(ErrorKind::checkpoint, {"tokens"}, {{"tokenizer.ggml.model", gguf_string("llama")}});
-  refused(ErrorKind::checkpoint, {"scores", "1 values"}, {{"tokenizer.ggml.model", gguf_string("llama")}, {"tokenizer.ggml.tokens", gguf_strings({"a"})}, {"tokenizer.ggml.scores", floats({})}});
+  refused(ErrorKind::checkpoint, {"scores", "1 values"},
+          {{"tokenizer.ggml.model", gguf_string("llama")}, {"tokenizer.ggml.tokens", gguf_strings({"a"})}, {"tokenizer.ggml.scores", floats({})}});
   EXPECT_EQ(tokenizer_of({}, "f"), std::nullopt);
 }
 
