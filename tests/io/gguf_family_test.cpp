@@ -148,7 +148,7 @@ TEST(GgufFamily, ConfigsComeBackFromTheirMetadata) {
       std::string path = "/" + std::string(row.hf);
       std::replace(path.begin(), path.end(), '.', '/');
       ordered_json value = n++;
-      if (row.type == KeyType::number) value = 0.1 * static_cast<double>(n);
+      if (row.type == KeyType::number) value = 0.125 * static_cast<double>(n);
       if (row.type == KeyType::flag) value = true;
       if (row.gguf == "embedding_length") value = 64;
       if (row.gguf == "attention.head_count") value = 4;
