@@ -151,12 +151,25 @@ bool is_llama2c(const fs::path& path) {
 StoredModel open_llama2c(const fs::path& path) {
   const auto file = std::make_shared<MappedFile>(MappedFile::open(path));
   const auto sizes = read_sizes(file->bytes());
-  if (!sizes || !fits(*sizes, file->bytes().size())) fail(ErrorKind::checkpoint, "{}: no llama2.c checkpoint: its size is not what its header says", path.string());
+  if (!sizes || !fits(*sizes, file->bytes().size()))
+    fail(ErrorKind::checkpoint, "{}: no llama2.c checkpoint: its size is not what its header says", path.string());
   const Sizes& s = *sizes;
-  const ordered_json config = {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}, {"hidden_size", s.dim}, {"intermediate_size", s.hidden},
-                               {"num_hidden_layers", s.layers}, {"num_attention_heads", s.heads}, {"num_key_value_heads", s.kv_heads}, {"head_dim", s.head_dim()},
-                               {"vocab_size", s.vocab}, {"max_position_embeddings", s.positions}, {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
-                               {"hidden_act", "silu"}, {"tie_word_embeddings", s.tied}, {"bos_token_id", 1}, {"eos_token_id", 2}};
+  const ordered_json config = {{"architectures", {"LlamaForCausalLM"}},
+                               {"model_type", "llama"},
+                               {"hidden_size", s.dim},
+                               {"intermediate_size", s.hidden},
+                               {"num_hidden_layers", s.layers},
+                               {"num_attention_heads", s.heads},
+                               {"num_key_value_heads", s.kv_heads},
+                               {"head_dim", s.head_dim()},
+                               {"vocab_size", s.vocab},
+                               {"max_position_embeddings", s.positions},
+                               {"rms_norm_eps", 1e-5},
+                               {"rope_theta", 10000.0},
+                               {"hidden_act", "silu"},
+                               {"tie_word_embeddings", s.tied},
+                               {"bos_token_id", 1},
+                               {"eos_token_id", 2}};
   StoredModel out;
   out.path = path;
   out.config_name = path.string();

@@ -70,8 +70,8 @@ ModelSpec load_spec(const fs::path& folder) {
 
 Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
   if (!io::is_single_file_model(folder)) recover_dir(folder);
+  const auto [family, spec, config] = read_config(io::open_stored_config(folder));  // first: its faults say more than those of tensors
   const io::StoredModel stored = io::open_stored_model(folder);
-  const auto [family, spec, config] = read_config(stored);
   check_scale(folder, spec, *stored.tensors);
   Checkpoint out;
   out.family = family.name;

@@ -62,7 +62,8 @@ TEST(FormatsVerbs, ChatShowsThePromptOfTheTemplate) {
   const auto plain = run_program("chat " + (dir / "m").string() + " --message Hi --system 'Be kind.' --show-prompt");
   EXPECT_EQ(plain.out, "system: Be kind.\nuser: Hi\nassistant:\n") << plain.err;
   SW_EXPECT_HAS(plain.err, "no chat_template");
-  std::ofstream(dir / "m/tokenizer_config.json") << R"({"bos_token": "<s>", "chat_template": "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"})";
+  std::ofstream(dir / "m/tokenizer_config.json")
+      << R"({"bos_token": "<s>", "chat_template": "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"})";
   const auto own = run_program("chat " + (dir / "m").string() + " --message Hi --show-prompt");
   EXPECT_EQ(own.out, "<s><user>Hi\n") << own.err;
   EXPECT_EQ(own.err, "");

@@ -22,7 +22,9 @@ ModelSpec byte_spec() {
   return spec.resolved();
 }
 
-const ordered_json kConfig = {{"chat_template", "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ '<|endoftext|>' if m.role == 'assistant' else '|' }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"},
+const ordered_json kConfig = {{"chat_template",
+                               "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ '<|endoftext|>' if m.role == 'assistant' else '|' }}{% "
+                               "endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"},
                               {"bos_token", {{"content", "<s>"}}}};
 
 TEST(Conversation, RendersItsTemplate) {

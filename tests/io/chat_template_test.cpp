@@ -33,14 +33,27 @@ TEST(ChatTemplate, GivesWhatTheJinjaLibraryGives) {
   }
 }
 
-const ordered_json kTalk = {{"messages", {{{"role", "system"}, {"content", "Be kind."}}, {{"role", "user"}, {"content", "Hi"}}, {{"role", "assistant"}, {"content", "Hello"}}, {{"role", "user"}, {"content", "Bye "}}}},
-                            {"add_generation_prompt", true}, {"bos_token", "<s>"}, {"eos_token", "</s>"}};
+const ordered_json kTalk = {{"messages",
+                             {{{"role", "system"}, {"content", "Be kind."}},
+                              {{"role", "user"}, {"content", "Hi"}},
+                              {{"role", "assistant"}, {"content", "Hello"}},
+                              {{"role", "user"}, {"content", "Bye "}}}},
+                            {"add_generation_prompt", true},
+                            {"bos_token", "<s>"},
+                            {"eos_token", "</s>"}};
 
 TEST(ChatTemplate, WorkedOutByHand) {
-  EXPECT_EQ(render("{% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\n{% if add_generation_prompt %}\n<|im_start|>assistant\n{% endif %}\n", kTalk),
-            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye <|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(render("{{ bos_token }}{%- for m in messages if m.role != 'system' -%}\n  {{ loop.index0 }}{{ m['content'] | trim | upper }}\n{%- endfor %}", kTalk), "<s>0HI1HELLO2BYE");
-  EXPECT_EQ(render("{% set ns = namespace(n=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}", kTalk), "2");
+  EXPECT_EQ(render("{% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\n{% if add_generation_prompt "
+                   "%}\n<|im_start|>assistant\n{% endif %}\n",
+                   kTalk),
+            "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n<|im_start|>user\nBye "
+            "<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(
+      render("{{ bos_token }}{%- for m in messages if m.role != 'system' -%}\n  {{ loop.index0 }}{{ m['content'] | trim | upper }}\n{%- endfor %}", kTalk),
+      "<s>0HI1HELLO2BYE");
+  EXPECT_EQ(
+      render("{% set ns = namespace(n=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.n }}", kTalk),
+      "2");
   RenderOptions options;
   options.now = 86400 * 45;
   EXPECT_EQ(render("{{ strftime_now('%d %b %Y') }}", {}, options), "15 Feb 1970");

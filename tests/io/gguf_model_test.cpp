@@ -18,10 +18,22 @@ using nlohmann::ordered_json;
 using testing::expect_error;
 using testing::TempDir;
 
-const ordered_json kMixtral = {{"model_type", "mixtral"}, {"vocab_size", 6}, {"hidden_size", 8}, {"intermediate_size", 4}, {"num_hidden_layers", 2},
-                               {"num_attention_heads", 2}, {"num_key_value_heads", 1}, {"head_dim", 4}, {"max_position_embeddings", 32},
-                               {"rms_norm_eps", 1e-5}, {"rope_theta", 1e6}, {"num_local_experts", 3}, {"num_experts_per_tok", 2}, {"tie_word_embeddings", false},
-                               {"bos_token_id", 1}, {"eos_token_id", 2}};
+const ordered_json kMixtral = {{"model_type", "mixtral"},
+                               {"vocab_size", 6},
+                               {"hidden_size", 8},
+                               {"intermediate_size", 4},
+                               {"num_hidden_layers", 2},
+                               {"num_attention_heads", 2},
+                               {"num_key_value_heads", 1},
+                               {"head_dim", 4},
+                               {"max_position_embeddings", 32},
+                               {"rms_norm_eps", 1e-5},
+                               {"rope_theta", 1e6},
+                               {"num_local_experts", 3},
+                               {"num_experts_per_tok", 2},
+                               {"tie_word_embeddings", false},
+                               {"bos_token_id", 1},
+                               {"eos_token_id", 2}};
 
 // Tensors of random values that own their memory.
 struct Weights {
@@ -122,7 +134,8 @@ TEST(GgufModel, ReadsTheOlderNamesOfExperts) {
     const std::string hf = tensor.name.find("gate") != tensor.name.npos ? "w1" : tensor.name.find("up") != tensor.name.npos ? "w3" : "w2";
     for (int e = 0; e < 3; ++e) {
       const TensorEntry& entry = w.view->at(fmt::format("model.layers.{}.block_sparse_moe.experts.{}.{}.weight", numbers.layer, e, hf));
-      tensors.push_back({fmt::format("{}.{}.weight", tensor.name.substr(0, at), e), GgmlType::f32, entry.shape, [&entry](Sink& sink) { sink.write(entry.bytes); }});
+      tensors.push_back(
+          {fmt::format("{}.{}.weight", tensor.name.substr(0, at), e), GgmlType::f32, entry.shape, [&entry](Sink& sink) { sink.write(entry.bytes); }});
     }
   }
   write_gguf(dir / "old.gguf", plan.metadata, tensors);
@@ -133,7 +146,8 @@ TEST(GgufModel, ReadsTheOlderNamesOfExperts) {
 TEST(GgufModel, MissingAndForeignTensorsAreNamed) {
   const TempDir dir;
   const Weights few = mixtral_weights(true);
-  expect_error(ErrorKind::checkpoint, {"'model.layers.1.block_sparse_moe.experts.2.w1.weight' is missing"}, [&] { (void)plan_gguf(kMixtral, *few.view, nullptr, {}, {}); });
+  expect_error(ErrorKind::checkpoint, {"'model.layers.1.block_sparse_moe.experts.2.w1.weight' is missing"},
+               [&] { (void)plan_gguf(kMixtral, *few.view, nullptr, {}, {}); });
   Weights many = mixtral_weights();
   many.add("model.layers.7.extra", {1});
   expect_error(ErrorKind::checkpoint, {"'model.layers.7.extra' does not belong"}, [&] { (void)plan_gguf(kMixtral, *many.view, nullptr, {}, {}); });

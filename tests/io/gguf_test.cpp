@@ -79,7 +79,8 @@ TEST(Gguf, WrittenFilesAreReadBackAndHaveEqualBytes) {
                                  {"list", gguf_strings({"a", "b c"})}, {"none", GgufValue{GgufKind::array, GgufValue::Array{}, GgufKind::f32}}};
   const std::vector<float> values{1, 2, 3};
   const auto write = [&](Sink& sink) { sink.write(std::as_bytes(std::span(values))); };
-  const std::vector<GgufTensorSource> tensors = {{"b", GgmlType::f32, {1, 3}, write}, {"a", GgmlType::f32, {3}, write}, {"empty", GgmlType::f16, {0, 4}, [](Sink&) {}}};
+  const std::vector<GgufTensorSource> tensors = {
+      {"b", GgmlType::f32, {1, 3}, write}, {"a", GgmlType::f32, {3}, write}, {"empty", GgmlType::f16, {0, 4}, [](Sink&) {}}};
   write_gguf(dir / "1.gguf", metadata, tensors);
   write_gguf(dir / "2.gguf", metadata, tensors);
   EXPECT_EQ(read_text_file(dir / "1.gguf"), read_text_file(dir / "2.gguf"));

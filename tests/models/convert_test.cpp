@@ -180,12 +180,14 @@ TEST(Convert, Float8FoldersAreDecodedWhenLoaded) {
     auto decoded = torch::empty_like(values);
     for (int64_t r = 0; r < rows; ++r)  // one value at a time
       for (int64_t c = 0; c < columns; ++c)
-        decoded[r][c] = io::f8_e4m3_to_float32(std::to_integer<uint8_t>(codes[static_cast<size_t>(r * columns + c)])) * scales[static_cast<size_t>(r / 64 * (columns / 64) + c / 64)];
+        decoded[r][c] = io::f8_e4m3_to_float32(std::to_integer<uint8_t>(codes[static_cast<size_t>(r * columns + c)])) *
+                        scales[static_cast<size_t>(r / 64 * (columns / 64) + c / 64)];
     want[entry.name] = decoded;
     if (want.size() == 4) break;
   }
   for (const TensorEntry& entry : file.entries())
-    if (std::none_of(sources.begin(), sources.end(), [&](const TensorSource& s) { return s.name == entry.name; })) sources.push_back(as_stored(entry.name, as_tensor(entry)));
+    if (std::none_of(sources.begin(), sources.end(), [&](const TensorSource& s) { return s.name == entry.name; }))
+      sources.push_back(as_stored(entry.name, as_tensor(entry)));
   write_safetensors(dir / "fp8.safetensors", sources);
   fs::create_directory(dir / "fp8");
   fs::rename(dir / "fp8.safetensors", dir / "fp8/model.safetensors");

@@ -74,7 +74,8 @@ VerbEntry verb_convert() {
             verb.add_option("--quantize", args->quantize, "block format of the matrices of a .gguf file: Q8_0, Q6_K, Q4_K, MXFP4")->type_name("TYPE");
             verb.add_flag("--dry-run", args->dry_run, "list what would be written");
             verb.add_flag("--json", args->json, "machine-readable output");
-            verb.footer("Examples:\n  switchyard convert runs/demo model.gguf --quantize Q4_K\n  switchyard convert model.gguf folder --dtype bfloat16 --dry-run");
+            verb.footer(
+                "Examples:\n  switchyard convert runs/demo model.gguf --quantize Q4_K\n  switchyard convert model.gguf folder --dtype bfloat16 --dry-run");
             verb.callback([args] { run_convert(*args); });
           }};
 }

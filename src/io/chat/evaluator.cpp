@@ -219,7 +219,8 @@ class Evaluator {
   // A macro sees the names of the whole template and its parameters, not those of loops around the call.
   Value call_macro(const Statement& macro, const Call& call) {
     if (calls_ >= options_.max_calls) throw LimitReached(fmt::format("more than {} macros inside one another", options_.max_calls));
-    if (call.positional.size() > macro.parameters.size()) throw std::invalid_argument(fmt::format("'{}' takes {} arguments", macro.text, macro.parameters.size()));
+    if (call.positional.size() > macro.parameters.size())
+      throw std::invalid_argument(fmt::format("'{}' takes {} arguments", macro.text, macro.parameters.size()));
     for (const auto& named : call.named)
       if (std::none_of(macro.parameters.begin(), macro.parameters.end(), [&](const Parameter& p) { return p.name == named.first; }))
         throw std::invalid_argument(fmt::format("'{}' has no parameter '{}'", macro.text, named.first));

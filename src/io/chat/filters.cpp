@@ -110,7 +110,8 @@ Value sorted(const Value& x, const Call& call, Budget& budget) {
   for (const Value& item : out) keyed.emplace_back(key(item), item);
   for (const auto& item : keyed) (void)compare(item.first, keyed.front().first);  // throws here, where it is safe
   const bool falling = reverse.truth();
-  std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) { return falling ? compare(b.first, a.first) < 0 : compare(a.first, b.first) < 0; });
+  std::stable_sort(keyed.begin(), keyed.end(),
+                   [&](const auto& a, const auto& b) { return falling ? compare(b.first, a.first) < 0 : compare(a.first, b.first) < 0; });
   for (size_t i = 0; i < out.size(); ++i) out[i] = keyed[i].second;
   return Value::list(std::move(out));
 }
@@ -173,7 +174,9 @@ Value rounded(const Value& x, const Call& call, Budget&) {
 
 Value indent(const Value& x, const Call& call, Budget& budget) {
   const Value width = argument(call, 0, "width"), first = argument(call, 1, "first"), blank = argument(call, 2, "blank");
-  const std::string space = width.is(Kind::string) ? width.as_text() : std::string(static_cast<size_t>(std::clamp<int64_t>(width.is(Kind::integer) ? width.as_integer() : 4, 0, 1000)), ' ');
+  const std::string space = width.is(Kind::string)
+                                ? width.as_text()
+                                : std::string(static_cast<size_t>(std::clamp<int64_t>(width.is(Kind::integer) ? width.as_integer() : 4, 0, 1000)), ' ');
   const std::string text = to_text(x);
   std::string out;
   for (size_t at = 0; at <= text.size();) {
@@ -234,7 +237,8 @@ Value sum(const Value& x, const Call& call, Budget& budget) {
 
 const std::map<std::string, Filter, std::less<>>& filters() {
   static const std::map<std::string, Filter, std::less<>> all = {
-      {"trim", [](const Value& x, const Call& c, Budget& b) {
+      {"trim",
+       [](const Value& x, const Call& c, Budget& b) {
          const Value characters = argument(c, 0, "chars");
          return made(strip(to_text(x), characters.is(Kind::string) ? characters.as_text() : kWhiteSpace, true, true), b);
        }},
@@ -246,9 +250,11 @@ const std::map<std::string, Filter, std::less<>>& filters() {
       {"lower", [](const Value& x, const Call&, Budget& b) { return made(change_case(to_text(x), false), b); }},
       {"title", [](const Value& x, const Call&, Budget& b) { return made(title_case(to_text(x)), b); }},
       {"capitalize", [](const Value& x, const Call&, Budget& b) { return made(capitalized(to_text(x)), b); }},
-      {"replace", [](const Value& x, const Call& c, Budget& b) {
+      {"replace",
+       [](const Value& x, const Call& c, Budget& b) {
          const Value times = argument(c, 2, "count");
-         return made(replace_all(to_text(x), to_text(argument(c, 0, "old")), to_text(argument(c, 1, "new")), times.is(Kind::integer) ? times.as_integer() : -1, b), b);
+         return made(
+             replace_all(to_text(x), to_text(argument(c, 0, "old")), to_text(argument(c, 1, "new")), times.is(Kind::integer) ? times.as_integer() : -1, b), b);
        }},
       {"default", or_default},
       {"d", or_default},
@@ -259,13 +265,22 @@ const std::map<std::string, Filter, std::less<>>& filters() {
       {"map", map_items},
       {"items", items},
       {"list", [](const Value& x, const Call&, Budget& b) { return Value::list(items_of(x, b)); }},
-      {"first", [](const Value& x, const Call&, Budget& b) { const List all = items_of(x, b); return all.empty() ? Value() : all.front(); }},
-      {"last", [](const Value& x, const Call&, Budget& b) { const List all = items_of(x, b); return all.empty() ? Value() : all.back(); }},
+      {"first",
+       [](const Value& x, const Call&, Budget& b) {
+         const List all = items_of(x, b);
+         return all.empty() ? Value() : all.front();
+       }},
+      {"last",
+       [](const Value& x, const Call&, Budget& b) {
+         const List all = items_of(x, b);
+         return all.empty() ? Value() : all.back();
+       }},
       {"int", to_integer},
       {"float", to_number},
       {"string", [](const Value& x, const Call&, Budget& b) { return made(to_text(x), b); }},
       {"safe", [](const Value& x, const Call&, Budget&) { return x; }},
-      {"abs", [](const Value& x, const Call&, Budget&) {
+      {"abs",
+       [](const Value& x, const Call&, Budget&) {
          if (!x.is_number() || (!x.is(Kind::number) && x.as_integer() == INT64_MIN)) throw std::invalid_argument(fmt::format("abs of {}", x.type_name()));
          return x.is(Kind::number) ? Value::number(std::abs(x.as_number())) : Value::integer(std::abs(x.as_integer()));
        }},

@@ -65,7 +65,9 @@ class Parser {
   };
 
   // ---- expressions ----
-  [[nodiscard]] ExpressionPtr make(Op op, Position at, std::string text = {}) const { return std::make_unique<Expression>(Expression{op, at, std::move(text), {}, {}, 1}); }
+  [[nodiscard]] ExpressionPtr make(Op op, Position at, std::string text = {}) const {
+    return std::make_unique<Expression>(Expression{op, at, std::move(text), {}, {}, 1});
+  }
   void adopt(Expression& parent, ExpressionPtr child) {
     if (child) parent.depth = std::max(parent.depth, child->depth + 1);
     if (parent.depth > kMaxDepth) wrong("an expression of too many parts", ErrorKind::unsupported);
@@ -123,7 +125,8 @@ class Parser {
     bool seen = false;
     while (true) {
       std::string op;
-      if (peek().kind == TokenKind::symbol && (is_symbol("==") || is_symbol("!=") || is_symbol("<") || is_symbol("<=") || is_symbol(">") || is_symbol(">="))) op = peek().text;
+      if (peek().kind == TokenKind::symbol && (is_symbol("==") || is_symbol("!=") || is_symbol("<") || is_symbol("<=") || is_symbol(">") || is_symbol(">=")))
+        op = peek().text;
       else if (is_name("in")) op = "in";
       else if (is_name("not") && is_name("in", 1)) op = "not in";
       else return left;
@@ -316,7 +319,8 @@ class Parser {
   [[nodiscard]] bool takes_bare_argument() const {
     const Token& next = peek();
     if (next.kind == TokenKind::name)
-      return next.text != "else" && next.text != "or" && next.text != "and" && next.text != "is" && next.text != "if" && next.text != "not" && next.text != "in";
+      return next.text != "else" && next.text != "or" && next.text != "and" && next.text != "is" && next.text != "if" && next.text != "not" &&
+             next.text != "in";
     return next.kind == TokenKind::string || next.kind == TokenKind::integer || next.kind == TokenKind::number || is_symbol("[") || is_symbol("{");
   }
 
@@ -353,7 +357,8 @@ class Parser {
         if (peek().kind != TokenKind::print_end) wrong(fmt::format("expected '}}}}', found {}", found()));
         take();
       } else {
-        if (is_name("endif", 1) || is_name("endfor", 1) || is_name("else", 1) || is_name("elif", 1) || is_name("endset", 1) || is_name("endmacro", 1) || is_name("endgeneration", 1))
+        if (is_name("endif", 1) || is_name("endfor", 1) || is_name("else", 1) || is_name("elif", 1) || is_name("endset", 1) || is_name("endmacro", 1) ||
+            is_name("endgeneration", 1))
           break;
         parse_block(body);
       }
@@ -371,7 +376,8 @@ class Parser {
 
   void expect_end(std::string_view name, Position start) {
     if (peek().kind != TokenKind::block_begin || !is_name(name, 1))
-      wrong(fmt::format("expected '{{% {} %}}' for the block at {}:{}, found {}", name, start.line, start.column, peek().kind == TokenKind::block_begin ? "'" + peek(1).text + "'" : found()));
+      wrong(fmt::format("expected '{{% {} %}}' for the block at {}:{}, found {}", name, start.line, start.column,
+                        peek().kind == TokenKind::block_begin ? "'" + peek(1).text + "'" : found()));
     take(), take();
     expect_block_end();
   }

@@ -95,7 +95,8 @@ Value split(const std::string& text, const Call& call, Budget& budget) {
     const std::string& mark = separator.as_text();
     if (mark.empty()) throw std::invalid_argument("split by an empty text");
     size_t at = 0;
-    for (size_t found; left-- > 0 && (found = text.find(mark, at)) != text.npos; at = found + mark.size()) out.push_back(Value::text(text.substr(at, found - at)));
+    for (size_t found; left-- > 0 && (found = text.find(mark, at)) != text.npos; at = found + mark.size())
+      out.push_back(Value::text(text.substr(at, found - at)));
     out.push_back(Value::text(text.substr(at)));
   }
   budget.spend_steps(static_cast<int64_t>(out.size()));
@@ -116,7 +117,8 @@ Value split_lines(const std::string& text, Budget& budget) {
 }
 
 bool begins_or_ends(const std::string& text, const Value& with, bool begins) {
-  if (with.is(Kind::list)) return std::any_of(with.as_list().begin(), with.as_list().end(), [&](const Value& one) { return begins_or_ends(text, one, begins); });
+  if (with.is(Kind::list))
+    return std::any_of(with.as_list().begin(), with.as_list().end(), [&](const Value& one) { return begins_or_ends(text, one, begins); });
   const std::string& part = text_of(with, begins ? "startswith" : "endswith");
   return begins ? text.starts_with(part) : text.ends_with(part);
 }
@@ -138,8 +140,10 @@ std::optional<Value> text_method(const Value& x, const std::string& name, Budget
   if (name == "rstrip") return stripping(false, true);
   if (name == "split") return method([](const std::string& text, const Call& call, Budget& b) { return split(text, call, b); });
   if (name == "splitlines") return method([](const std::string& text, const Call&, Budget& b) { return split_lines(text, b); });
-  if (name == "startswith") return method([](const std::string& text, const Call& call, Budget&) { return Value::boolean(begins_or_ends(text, argument(call, 0, "prefix"), true)); });
-  if (name == "endswith") return method([](const std::string& text, const Call& call, Budget&) { return Value::boolean(begins_or_ends(text, argument(call, 0, "suffix"), false)); });
+  if (name == "startswith")
+    return method([](const std::string& text, const Call& call, Budget&) { return Value::boolean(begins_or_ends(text, argument(call, 0, "prefix"), true)); });
+  if (name == "endswith")
+    return method([](const std::string& text, const Call& call, Budget&) { return Value::boolean(begins_or_ends(text, argument(call, 0, "suffix"), false)); });
   if (name == "upper") return method([made](const std::string& text, const Call&, Budget& b) { return made(change_case(text, true), b); });
   if (name == "lower") return method([made](const std::string& text, const Call&, Budget& b) { return made(change_case(text, false), b); });
   if (name == "title") return method([made](const std::string& text, const Call&, Budget& b) { return made(title_case(text), b); });
@@ -147,7 +151,9 @@ std::optional<Value> text_method(const Value& x, const std::string& name, Budget
   if (name == "replace")
     return method([made](const std::string& text, const Call& call, Budget& b) {
       const Value count = argument(call, 2, "count");
-      return made(replace_all(text, text_of(argument(call, 0, "old"), "replace"), text_of(argument(call, 1, "new"), "replace"), count.is(Kind::integer) ? count.as_integer() : -1, b), b);
+      return made(replace_all(text, text_of(argument(call, 0, "old"), "replace"), text_of(argument(call, 1, "new"), "replace"),
+                              count.is(Kind::integer) ? count.as_integer() : -1, b),
+                  b);
     });
   if (name == "removeprefix" || name == "removesuffix")
     return method([made, prefix = name == "removeprefix"](const std::string& text, const Call& call, Budget& b) {

@@ -85,7 +85,8 @@ const Value* Value::find(std::string_view key) const {
 }
 
 std::string_view Value::type_name() const {
-  constexpr std::string_view names[] = {"undefined", "none", "a truth value", "an integer", "a number", "a text", "a list", "an object", "a namespace", "a function"};
+  constexpr std::string_view names[] = {"undefined", "none",   "a truth value", "an integer",  "a number",
+                                        "a text",    "a list", "an object",     "a namespace", "a function"};
   return names[static_cast<size_t>(kind_)];
 }
 
@@ -113,7 +114,8 @@ Value from_json(const nlohmann::ordered_json& json) {
 }
 
 bool equal(const Value& a, const Value& b) {
-  if (a.is_number() && b.is_number()) return a.is(Value::Kind::number) || b.is(Value::Kind::number) ? a.as_number() == b.as_number() : a.as_integer() == b.as_integer();
+  if (a.is_number() && b.is_number())
+    return a.is(Value::Kind::number) || b.is(Value::Kind::number) ? a.as_number() == b.as_number() : a.as_integer() == b.as_integer();
   if (a.is_dict() && b.is_dict()) {
     return a.as_dict().size() == b.as_dict().size() && std::all_of(a.as_dict().begin(), a.as_dict().end(), [&](const auto& item) {
              const Value* other = b.find(item.first);

@@ -1,5 +1,5 @@
 // GGUF files, versions 2 and 3, little-endian: typed metadata, tensor descriptions, and the tensors' bytes behind them at
-// aligned offsets. Format: github.com/ggml-org/ggml, docs/gguf.md. Nothing is copied: tensors are ranges of a read-only mapping.
+// aligned offsets. Format: the GGUF description of github.com/ggml-org/ggml. Nothing is copied: tensors are ranges of a read-only mapping.
 //
 // Every fault of a file is Error{checkpoint} that names file, place, what was found and what was expected; a version or byte
 // order that is not read is Error{unsupported}.

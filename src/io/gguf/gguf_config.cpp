@@ -61,7 +61,9 @@ void read_rope_scaling(const GgufMetadata& metadata, const GgufFamily& family, o
 
 // Rotary positions on a part of each head, or values of another width than keys, are other models.
 void check_head_sizes(const GgufMetadata& metadata, const GgufFamily& family, const std::string& file) {
-  const auto is_read = [&](std::string_view key) { return std::any_of(family.keys.begin(), family.keys.end(), [&](const KeyRow& row) { return row.gguf == key && row.gguf != "attention.key_length"; }); };
+  const auto is_read = [&](std::string_view key) {
+    return std::any_of(family.keys.begin(), family.keys.end(), [&](const KeyRow& row) { return row.gguf == key && row.gguf != "attention.key_length"; });
+  };
   const int64_t heads = gguf_size(metadata, family, "attention.head_count", file);
   const int64_t usual = gguf_size(metadata, family, "embedding_length", file) / std::max<int64_t>(heads, 1);
   const int64_t width = gguf_size(metadata, family, "attention.key_length", file, usual);

@@ -20,7 +20,9 @@ struct Planner {
   GgufPlan plan;
   std::set<std::string> used, missing;
 
-  [[nodiscard]] int64_t size(std::string_view key, std::optional<int64_t> absent = {}) const { return gguf_size(plan.metadata, family, key, "config.json", absent); }
+  [[nodiscard]] int64_t size(std::string_view key, std::optional<int64_t> absent = {}) const {
+    return gguf_size(plan.metadata, family, key, "config.json", absent);
+  }
 };
 
 GgmlType as_stored(const TensorEntry& entry) {
@@ -43,7 +45,8 @@ GgmlType choose_type(Planner& p, std::string_view gguf_name, const TensorEntry& 
   if (!p.options.type) return as_stored(entry);
   const BlockFormat& format = format_of(*p.options.type);
   if (entry.shape.back() % format.values == 0) return format.type;
-  p.plan.notes.push_back(fmt::format("{}: rows of {} values are no whole number of {} blocks of {}; stored as F16", gguf_name, entry.shape.back(), format.name, format.values));
+  p.plan.notes.push_back(
+      fmt::format("{}: rows of {} values are no whole number of {} blocks of {}; stored as F16", gguf_name, entry.shape.back(), format.name, format.values));
   return GgmlType::f16;
 }
 

@@ -66,7 +66,8 @@ TensorEntry reordered_entry(const GgufTensor& tensor, int64_t heads, std::string
 void add_experts(const GgufTensor& tensor, const NameRow& row, int64_t layer, const Source& source, TensorView& out) {
   const int64_t experts = gguf_size(source.metadata, source.family, "expert_count", source.file);
   if (tensor.shape.size() < 2 || tensor.shape.front() != experts)
-    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected {} experts (expert_count)", source.file, tensor.name, show_shape(tensor.shape), experts);
+    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected {} experts (expert_count)", source.file, tensor.name, show_shape(tensor.shape),
+         experts);
   const size_t size = tensor.bytes.size() / static_cast<size_t>(experts);
   const std::vector<int64_t> shape(tensor.shape.begin() + 1, tensor.shape.end());
   for (int64_t e = 0; e < experts; ++e)
@@ -108,7 +109,8 @@ void add_all(const GgufFile& file, const Source& source, TensorView& out) {
     if (!found) unexpected += fmt::format("{}'{}'", unexpected.empty() ? "" : ", ", tensor.name);
   }
   if (!unexpected.empty())
-    fail(ErrorKind::checkpoint, "{}: tensors that architecture '{}' with {} layers does not have: {}", source.file, source.family.architecture, layers, unexpected);
+    fail(ErrorKind::checkpoint, "{}: tensors that architecture '{}' with {} layers does not have: {}", source.file, source.family.architecture, layers,
+         unexpected);
 }
 
 // Rows of the table without which no model can be: checked here, so that the error speaks the names of the file.

@@ -107,8 +107,16 @@ ordered_json post_processor(const GgufMetadata& metadata, const Vocabulary& v, b
 }
 
 ordered_json bpe_model(const Vocabulary& v, ordered_json merges, bool byte_fallback, ordered_json unknown_token) {
-  return {{"type", "BPE"}, {"dropout", nullptr}, {"unk_token", std::move(unknown_token)}, {"continuing_subword_prefix", nullptr}, {"end_of_word_suffix", nullptr},
-          {"fuse_unk", byte_fallback}, {"byte_fallback", byte_fallback}, {"ignore_merges", false}, {"vocab", vocab_object(v)}, {"merges", std::move(merges)}};
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", std::move(unknown_token)},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", byte_fallback},
+          {"byte_fallback", byte_fallback},
+          {"ignore_merges", false},
+          {"vocab", vocab_object(v)},
+          {"merges", std::move(merges)}};
 }
 
 ordered_json gpt2_tokenizer(const GgufMetadata& metadata, const std::string& file) {
@@ -119,11 +127,15 @@ ordered_json gpt2_tokenizer(const GgufMetadata& metadata, const std::string& fil
     fail(ErrorKind::unsupported, "{}: tokenizer.ggml.pre = '{}' splits words in a way that is not known here; known: gpt-2, llama-bpe, qwen2", file, name);
   const Vocabulary v = read_vocabulary(metadata, file);
   const GgufValue* merges = find(metadata, "tokenizer.ggml.merges");
-  if (!merges || merges->items != GgufKind::string || !merges->array()) fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.merges' is missing or no list of strings", file);
+  if (!merges || merges->items != GgufKind::string || !merges->array())
+    fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.merges' is missing or no list of strings", file);
   const ordered_json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", known->expression.empty()}};
   ordered_json splitting = bytes;
   if (!known->expression.empty())
-    splitting = {{"type", "Sequence"}, {"pretokenizers", ordered_json::array({ordered_json{{"type", "Split"}, {"pattern", {{"Regex", known->expression}}}, {"behavior", "Isolated"}, {"invert", false}}, bytes})}};
+    splitting = {{"type", "Sequence"},
+                 {"pretokenizers",
+                  ordered_json::array(
+                      {ordered_json{{"type", "Split"}, {"pattern", {{"Regex", known->expression}}}, {"behavior", "Isolated"}, {"invert", false}}, bytes})}};
   return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(v)}, {"normalizer", nullptr},
           {"pre_tokenizer", splitting}, {"post_processor", post_processor(metadata, v, false, file)},
           {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
@@ -212,7 +224,8 @@ std::optional<std::string> splitting_name(const ordered_json& pre_tokenizer) {
   if (pre_tokenizer.value("type", "") != "Sequence") return std::nullopt;
   for (const auto& step : pre_tokenizer.at("pretokenizers"))
     for (const PreTokenizer& known : kPreTokenizers)
-      if (step.value("type", "") == "Split" && !known.expression.empty() && step.at("pattern").value("Regex", "") == known.expression) return std::string(known.name);
+      if (step.value("type", "") == "Split" && !known.expression.empty() && step.at("pattern").value("Regex", "") == known.expression)
+        return std::string(known.name);
   return std::nullopt;
 }
 

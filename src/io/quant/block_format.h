@@ -1,5 +1,5 @@
 // Block formats of GGML tensors: a row of values is stored as blocks of a fixed number of values, each with scales of its own.
-// Layouts: the type list of the GGUF description (github.com/ggml-org/ggml, docs/gguf.md) and the block structures of that
+// Layouts: the type list of the GGUF description (github.com/ggml-org/ggml) and the block structures of that
 // project (MIT). All multi-byte items are little-endian; nothing needs to be aligned.
 //
 // Error of our encoders, for finite input (tests/io/block_encode_test.cpp holds them to it). u(x) = x (1 + 2^-10) + 2^-24 is a

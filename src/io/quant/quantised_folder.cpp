@@ -34,17 +34,19 @@ int64_t blocks_in(int64_t size, int64_t block) { return (size + block - 1) / blo
 
 TensorEntry f8_entry(const TensorEntry& codes, const TensorStore& files, int64_t block_rows, int64_t block_columns) {
   const TensorEntry* scale = scale_of(codes, files);
-  if (!scale) fail(ErrorKind::checkpoint, "{}: tensor '{}' is {}, but '{}_scale_inv' is missing", files.path().string(), codes.name, name_of(codes.dtype), codes.name);
+  if (!scale)
+    fail(ErrorKind::checkpoint, "{}: tensor '{}' is {}, but '{}_scale_inv' is missing", files.path().string(), codes.name, name_of(codes.dtype), codes.name);
   if (codes.shape.size() != 2)
-    fail(ErrorKind::unsupported, "{}: tensor '{}' is {} of shape {}; only matrices are read", files.path().string(), codes.name, name_of(codes.dtype), show_shape(codes.shape));
+    fail(ErrorKind::unsupported, "{}: tensor '{}' is {} of shape {}; only matrices are read", files.path().string(), codes.name, name_of(codes.dtype),
+         show_shape(codes.shape));
   Fp8Blocks m{codes.dtype, codes.shape[0], codes.shape[1], block_rows, block_columns, codes.bytes, {}};
   const int64_t scales = scale->numel();
   const bool by_row = scale->shape == std::vector<int64_t>{m.rows} || scale->shape == std::vector<int64_t>{m.rows, 1};
   const std::vector<int64_t> wanted{blocks_in(m.rows, block_rows), blocks_in(m.columns, block_columns)};
   if (by_row && scale->shape != wanted) m.block_rows = 1, m.block_columns = std::max<int64_t>(m.columns, 1);
   if (scales != 1 && !by_row && scale->shape != wanted)
-    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected one scale, one per row, or {} for blocks of {} x {}", files.path().string(), scale->name,
-         show_shape(scale->shape), show_shape(wanted), block_rows, block_columns);
+    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected one scale, one per row, or {} for blocks of {} x {}", files.path().string(),
+         scale->name, show_shape(scale->shape), show_shape(wanted), block_rows, block_columns);
   TensorEntry out{codes.name, DType::f32, codes.shape, codes.bytes};
   out.stored_as = name_of(codes.dtype);
   out.decode = [m, scale](float* values) {
@@ -94,7 +96,8 @@ bool has_quantised_tensors(const TensorStore& files) {
 }
 
 std::unique_ptr<TensorStore> dequantised(std::shared_ptr<const TensorStore> files, int64_t block_rows, int64_t block_columns) {
-  if (block_rows < 1 || block_columns < 1) fail(ErrorKind::config, "{}: blocks of {} x {}; expected at least 1 x 1", files->path().string(), block_rows, block_columns);
+  if (block_rows < 1 || block_columns < 1)
+    fail(ErrorKind::config, "{}: blocks of {} x {}; expected at least 1 x 1", files->path().string(), block_rows, block_columns);
   auto out = std::make_unique<TensorView>(files->path(), files);
   for (const TensorEntry* entry : files->entries()) {
     if (is_scale(*entry, *files)) continue;
