@@ -12,6 +12,7 @@
 #include "switchyard/gate.h"
 #include "switchyard/join.h"
 #include "switchyard/loss.h"
+#include "vision/task.h"
 
 #include <functional>
 #include <utility>
@@ -78,6 +79,7 @@ const std::vector<std::pair<std::string, std::function<Parts()>>>& sources() {
       {"losses", [] { return from_registry("loss", loss_registry()); }},
       {"priorities", [] { return from_registry("priority", priority_registry()); }},
       {"dispatchers", [] { return from_registry("dispatcher", dispatcher_registry()); }},
+      {"tasks", [] { return from_registry("task", task_registry()); }},
       {"steps", [] { return from_registry("step", step_registry()); }},
       {"families", family_parts},
       {"tokenizers", tokenizer_parts},
