@@ -20,6 +20,10 @@ sw_plugin_table(expert ExpertEntry switchyard/expert_bank.h experts switchyard s
 sw_plugin_table(dispatcher DispatcherEntry switchyard/dispatcher.h dispatch switchyard switchyard)
 sw_plugin_table(family FamilyEntry models/family.h models/families switchyard switchyard)
 sw_plugin_table(step StepEntry steps/step.h steps/kinds switchyard switchyard)
+sw_plugin_table(task TaskEntry vision/task.h vision/tasks switchyard switchyard)
+file(GLOB vision_sources CONFIGURE_DEPENDS vision/*.cpp)
+set_source_files_properties(${vision_sources} PROPERTIES UNITY_GROUP vision)
+target_sources(switchyard PRIVATE ${vision_sources})
 file(GLOB step_sources CONFIGURE_DEPENDS steps/*.cpp)
 target_sources(switchyard PRIVATE ${step_sources})
 

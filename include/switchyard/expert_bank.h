@@ -47,6 +47,8 @@ class ExpertBank : public torch::nn::Module {
                                                      const torch::Tensor& weights, const RowContext& context);
 
   [[nodiscard]] virtual int64_t parameters_per_expert() const = 0;
+  // Those that one row meets, in experts that look only a part of themselves up.
+  [[nodiscard]] virtual int64_t active_parameters_per_expert() const { return parameters_per_expert(); }
   [[nodiscard]] virtual double flops_per_row() const = 0;  // multiply and add counted as two, forward only
   // The same of one expert, in banks whose experts differ in size.
   [[nodiscard]] virtual double flops_of(int64_t /*expert*/) const { return flops_per_row(); }

@@ -13,6 +13,7 @@
 #include "switchyard/join.h"
 #include "switchyard/mixer.h"
 #include "switchyard/loss.h"
+#include "vision/task.h"
 
 #include <functional>
 #include <utility>
@@ -80,6 +81,7 @@ const std::vector<std::pair<std::string, std::function<Parts()>>>& sources() {
       {"losses", [] { return from_registry("loss", loss_registry()); }},
       {"priorities", [] { return from_registry("priority", priority_registry()); }},
       {"dispatchers", [] { return from_registry("dispatcher", dispatcher_registry()); }},
+      {"tasks", [] { return from_registry("task", task_registry()); }},
       {"steps", [] { return from_registry("step", step_registry()); }},
       {"families", family_parts},
       {"tokenizers", tokenizer_parts},

@@ -7,6 +7,7 @@
 #include "steps/recipe.h"
 #include "switchyard/error.h"
 #include "switchyard/moe.h"
+#include "vision/task_recipe.h"
 
 #include <fmt/ranges.h>
 
@@ -21,7 +22,7 @@ namespace {
 // Folders of the plug-ins, by what `list` calls their kind.
 std::string folder_of(const std::string& kind) {
   static const std::map<std::string, std::string> folders = {{"gate", "gates"}, {"expert", "experts"}, {"join", "join"}, {"loss", "losses"}, {"priority", "capacity"},
-                                                             {"dispatcher", "dispatch"}, {"family", "models/families"}, {"step", "steps/kinds"}};
+                                                             {"dispatcher", "dispatch"}, {"task", "vision/tasks"}, {"family", "models/families"}, {"step", "steps/kinds"}};
   if (const auto found = folders.find(kind); found != folders.end()) return "src/" + found->second;
   if (const size_t block = kind.find(" block"); block != std::string::npos) return "src/gates/" + kind.substr(0, block);
   return "";
@@ -59,6 +60,7 @@ std::string indented(const std::string& text, const std::string& by) {
 }
 
 std::string cost_text(const Cost& c) {
+  if (c.total == 0) return "a task on made-up data, without a language model";
   return fmt::format("{} parameters, {} active per token, {} in routers; {} FLOPs per token forward (the tiny model of the recipe)",
                      format_count(static_cast<double>(c.total)), format_count(static_cast<double>(c.active)), format_count(static_cast<double>(c.router)),
                      format_count(c.flops_per_token));
@@ -71,7 +73,8 @@ std::string no_head(const std::string& head) { return head.empty() ? "(no commen
 }  // namespace
 
 ExplainedSystem explain_system(const System& system) {
-  ExplainedSystem out{system, head_of_file(system.recipe), {}, cost_of(load_recipe(share_dir() / system.recipe))};
+  const auto recipe = share_dir() / system.recipe;
+  ExplainedSystem out{system, head_of_file(system.recipe), {}, is_task_recipe(recipe) ? Cost{} : cost_of(load_recipe(recipe))};
   for (const auto& file : system.files) out.files.emplace_back(file, head_of_file(file));
   return out;
 }
@@ -110,7 +113,8 @@ std::string to_text(const ExplainedSystem& e) {
   std::string out = fmt::format("{}: {}\n\n{}\n", e.system.id, e.system.name, no_head(e.about));
   out += fmt::format("source     {} ({})\nrecipe     {}\ncost       {}\n", e.system.ref, e.system.kind, e.system.recipe, cost_text(e.cost));
   if (!e.cost.causality.empty()) out += "causality  " + causality_sentence(e.cost.causality) + "\n";
-  out += fmt::format("tests      {}\ntry        switchyard train {} --dry-run\n\nFiles\n", fmt::join(e.system.tests, " "), e.system.recipe);
+  out += fmt::format("tests      {}\ntry        switchyard {} {}{}\n\nFiles\n", fmt::join(e.system.tests, " "), e.cost.total == 0 ? "task" : "train", e.system.recipe,
+                     e.cost.total == 0 ? "" : " --dry-run");
   for (const auto& [path, head] : e.files) out += "\n  " + path + "\n" + indented(no_head(head), "    ");
   return out;
 }

@@ -14,7 +14,7 @@
 namespace switchyard::cli {
 
 struct Cost {
-  int64_t total = 0, active = 0, router = 0;  // parameters of the recipe's model
+  int64_t total = 0, active = 0, router = 0;  // parameters of the recipe's model; all 0 for a task (vision/task.h), which has none
   double flops_per_token = 0;
   std::string causality;  // name_of(Causality); empty for a dense model
 };

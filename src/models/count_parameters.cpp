@@ -16,7 +16,7 @@ namespace {
 using Part = ParameterCount::Part;
 
 struct ExpertSize {
-  int64_t parameters;
+  int64_t parameters, active;
   double flops;    // per row
   int64_t common;  // parameters of the bank that belong to no expert
 };
@@ -26,7 +26,7 @@ ExpertSize size_of(const BlockSpec& kind, int64_t d_model, int64_t d_expert, int
       kind, BankShape{.d_model = d_model, .d_expert = d_expert, .num_experts = num_experts, .num_local_experts = 0, .init_std = 0, .init_out_std = 0});
   int64_t common = 0;
   for (const auto& p : bank->parameters()) common += p.numel();  // the bank has no expert
-  return {bank->parameters_per_expert(), bank->flops_per_row(), common};
+  return {bank->parameters_per_expert(), bank->active_parameters_per_expert(), bank->flops_per_row(), common};
 }
 
 // A matrix that multiplies every token: two FLOPs per parameter.
@@ -54,8 +54,7 @@ void add(std::vector<Part>& parts, const Part& more) {
 
 void add_dense(std::vector<Part>& parts, const ModelSpec& s, const LayerPlan& plan, int64_t layers) {
   const auto one = size_of(plan.ffn, s.d_model, *plan.d_ff);
-  const int64_t total = layers * (one.parameters + one.common);
-  add(parts, {"dense feed-forward", total, total, static_cast<double>(layers) * one.flops});
+  add(parts, {"dense feed-forward", layers * (one.parameters + one.common), layers * (one.active + one.common), static_cast<double>(layers) * one.flops});
 }
 
 // Layers of which there are copies (moe.site = "layer"): mixer, two norms and the network, once per copy.
@@ -71,22 +70,27 @@ void add_layer_copies(std::vector<Part>& parts, const ModelSpec& s, const LayerG
               k * (heads.flops_per_token + static_cast<double>(group.count) * network.flops)});
 }
 
-void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int64_t moe_layers) {
+// `first`: no layer before these has experts.
+void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int64_t moe_layers, bool first) {
   const GateShape place{.d_model = s.d_model, .num_experts = m.num_experts};
   const auto gate = gate_registry().make(m.gate, place);
   add(parts, matrix("router", moe_layers * gate->num_parameters()));
   const auto expert = size_of(m.experts, s.d_model, m.d_expert, m.num_experts);
   const double k = gate->experts_per_token(), layers = static_cast<double>(moe_layers);
   add(parts, {"experts", moe_layers * (m.num_experts * expert.parameters + expert.common),
-              static_cast<int64_t>(layers * (k * static_cast<double>(expert.parameters) + static_cast<double>(expert.common))), layers * k * expert.flops});
+              static_cast<int64_t>(layers * (k * static_cast<double>(expert.active) + static_cast<double>(expert.common))), layers * k * expert.flops});
   if (m.output_bias) add(parts, {"experts", moe_layers * s.d_model, moe_layers * s.d_model, 0});
-  if (m.num_shared_experts == 0) return;
-  const auto shared = size_of(m.experts, s.d_model, m.d_shared > 0 ? m.d_shared : m.num_shared_experts * m.d_expert);
-  const int64_t always = moe_layers * (shared.parameters + shared.common);
-  add(parts, {"shared experts", always, always, layers * shared.flops});
-  int64_t joining = 0;
-  for (const auto& p : join_registry().make(m.join, place)->parameters()) joining += p.numel();
+  if (m.num_shared_experts > 0) {
+    const auto shared = size_of(m.experts, s.d_model, m.d_shared > 0 ? m.d_shared : m.num_shared_experts * m.d_expert);
+    const int64_t always = moe_layers * (shared.parameters + shared.common);
+    add(parts, {"shared experts", always, always, layers * shared.flops});
+  }
+  if (m.num_shared_experts == 0 && m.join.kind == "sum") return;
+  const auto join = join_registry().make(m.join, place);
+  int64_t joining = -join->common_parameters();
+  for (const auto& p : join->parameters()) joining += p.numel();
   if (joining > 0) add(parts, matrix("join", moe_layers * joining));
+  if (join->common_parameters() > 0 && first) add(parts, {"join, common to all layers", join->common_parameters(), join->common_parameters(), 0});
 }
 
 }  // namespace
@@ -108,8 +112,12 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   out.parts.push_back({"norms", norms, norms, 0});
   for (const auto& group : groups)
     if (group.plan.d_ff) add_dense(out.parts, s, group.plan, group.count);
-  for (const auto& group : groups)
-    if (group.plan.moe && !copied(group)) add_moe(out.parts, s, *group.plan.moe, group.count);
+  bool first = true;
+  for (const auto& group : groups) {
+    if (!group.plan.moe || copied(group)) continue;
+    add_moe(out.parts, s, *group.plan.moe, group.count, first);
+    first = false;
+  }
   for (const auto& group : groups)
     if (copied(group)) add_layer_copies(out.parts, s, group);
   if (!s.mixtures.empty())

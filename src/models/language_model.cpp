@@ -127,6 +127,12 @@ LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed
   impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
   for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), make_stack_layer(spec_, i, seed)));
+  Join* first_join = nullptr;
+  for (const auto& [number, layer] : moe_layers()) {
+    if (!layer->join()) continue;
+    if (first_join) layer->join()->share(*first_join);
+    else first_join = layer->join();
+  }
   impl_->norm = Norm(*this, "norm", spec_);
   impl_->head =
       spec_.tie_embeddings ? impl_->embed : register_parameter("head", normal_weight(stream, "head", {spec_.vocab_size, spec_.d_model}, spec_.init_std));

@@ -1,5 +1,6 @@
 #include "steps/adamw.h"
 
+#include "core/row_gradient.h"
 #include "kernels/adamw.h"
 #include "switchyard/error.h"
 
@@ -8,6 +9,21 @@
 
 namespace switchyard {
 namespace {
+
+// Row r of the gradient belongs to row rows[r] of the table.
+void step_rows(const kernels::AdamW& update, const torch::Tensor& rows, const torch::Tensor& gradient, const torch::Tensor& weights, torch::Tensor& m,
+               torch::Tensor& v) {
+  const auto row = rows.contiguous();
+  const int64_t count = row.size(0), width = count == 0 ? 0 : gradient.numel() / count;
+  const auto* place = row.data_ptr<int64_t>();
+  const auto* g = gradient.data_ptr<float>();
+  auto *w = weights.data_ptr<float>(), *first = m.data_ptr<float>(), *second = v.data_ptr<float>();
+#pragma omp parallel for schedule(static) if (count * width > 16384)
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t at = place[r] * width;
+    kernels::adamw_step(update, width, g + r * width, w + at, first + at, second + at);
+  }
+}
 
 std::string moment_name(const char* which, const TrainedParameter& p) { return fmt::format("adamw.{}.{}", which, p.name); }
 
@@ -34,7 +50,11 @@ void AdamW::step(double lr, double gradient_factor) {
     if (p.lr_scale == 0 || !p.tensor.grad().defined()) continue;
     update.learning_rate = static_cast<float>(lr * p.lr_scale);
     update.weight_decay = p.decays ? static_cast<float>(options_.weight_decay) : 0.0f;
-    const torch::Tensor gradient = p.tensor.grad().contiguous();
+    const torch::Tensor gradient = gradient_values(p.tensor.grad());
+    if (p.tensor.grad().is_sparse()) {
+      step_rows(update, p.tensor.grad().coalesce().indices()[0], gradient, p.tensor, m_[i], v_[i]);
+      continue;
+    }
     kernels::adamw_step(update, p.tensor.numel(), gradient.data_ptr<float>(), p.tensor.data_ptr<float>(), m_[i].data_ptr<float>(),
                         v_[i].data_ptr<float>());
   }

@@ -1,5 +1,7 @@
 // AdamW on float32 master weights (arXiv:1711.05101, algorithm 2; the schedule is in the learning rate that is given):
 //
+// A sparse gradient (core/table_ops.h) changes its rows alone: weights, moments and decay of all others stay as they are, bit for bit.
+//
 //   m <- b1 m + (1 - b1) g      v <- b2 v + (1 - b2) g^2      w <- w - lr (m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + decay w)
 #pragma once
 

@@ -1,5 +1,6 @@
 #include "steps/numeric_checks.h"
 
+#include "core/row_gradient.h"
 #include "kernels/adamw.h"
 #include "switchyard/error.h"
 
@@ -56,7 +57,7 @@ void check_routing(std::span<const RoutingStats> stats, int64_t step, double las
 void check_gradient(double norm, int64_t step, double loss, const std::vector<TrainedParameter>& parameters) {
   if (std::isfinite(norm)) return;
   for (const TrainedParameter& p : parameters)
-    if (p.tensor.grad().defined() && !all_finite(p.tensor.grad()))
+    if (p.tensor.grad().defined() && !all_finite(gradient_values(p.tensor.grad())))
       fail(ErrorKind::numeric, "gradient of {} is not finite at step {} (loss {:.4g}); {}", p.name, step, loss, kAdvice);
   fail(ErrorKind::numeric, "the gradient norm overflows at step {} (loss {:.4g}); {}", step, loss, kAdvice);
 }

@@ -1,5 +1,6 @@
 #include "steps/parameters.h"
 
+#include "core/row_gradient.h"
 #include "kernels/adamw.h"
 #include "switchyard/error.h"
 
@@ -96,7 +97,10 @@ void clear_gradients(const std::vector<TrainedParameter>& parameters) {
 double gradient_norm(const std::vector<TrainedParameter>& parameters) {
   double sum = 0;
   for (const TrainedParameter& p : parameters)
-    if (const torch::Tensor& g = p.tensor.grad(); g.defined() && p.lr_scale != 0) sum += kernels::sum_of_squares(g.numel(), g.contiguous().data_ptr<float>());
+    if (p.tensor.grad().defined() && p.lr_scale != 0) {
+      const auto values = gradient_values(p.tensor.grad());
+      sum += kernels::sum_of_squares(values.numel(), values.data_ptr<float>());
+    }
   return std::sqrt(sum);
 }
 

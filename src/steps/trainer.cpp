@@ -251,6 +251,11 @@ void copy_weights(LanguageModel& from, LanguageModel& to, const std::string& sou
     item.value().copy_(*weight);
     --left;
   }
+  const auto buffers = from.named_buffers();
+  for (auto& item : to.named_buffers()) {  // masks and running means of networks go with their weights; the state of gates begins anew
+    const torch::Tensor* buffer = buffers.find(item.key());
+    if (item.key().find(".gate.") == std::string::npos && buffer && buffer->defined() && buffer->sizes() == item.value().sizes()) item.value().copy_(*buffer);
+  }
   if (left == 0) return;
   for (const auto& item : weights)
     if (!to.named_parameters().find(item.key()))

@@ -76,6 +76,50 @@ TEST(AdamWOptimizer, GoesOnExactlyAfterSaveAndLoad) {
   EXPECT_TRUE(torch::equal(a.tensor, b.tensor));
 }
 
+torch::Tensor sparse_rows(const std::vector<int64_t>& rows, const torch::Tensor& dense) {
+  const auto index = torch::tensor(rows, torch::kInt64);
+  return at::_sparse_coo_tensor_unsafe(index.unsqueeze(0), dense.index_select(0, index), dense.sizes())._coalesced_(true);
+}
+
+TEST(AdamWOptimizer, ASparseGradientOfAllRowsIsTheDenseOneBitForBit) {
+  const OptimizerOptions options{.weight_decay = 0.1};
+  const TrainedParameter a = {"w", torch::sin(torch::arange(24, torch::kFloat32)).view({4, 6}), true}, b = {"w", a.tensor.clone(), true};
+  AdamW dense({a}, options), sparse({b}, options);
+  for (int64_t t = 1; t <= 5; ++t) {
+    const auto gradient = torch::cos(torch::arange(24, torch::kFloat32) * static_cast<double>(t)).view({4, 6});
+    a.tensor.mutable_grad() = gradient;
+    b.tensor.mutable_grad() = sparse_rows({0, 1, 2, 3}, gradient);
+    EXPECT_EQ(gradient_norm({a}), gradient_norm({b}));
+    dense.step(1e-2, 0.5);
+    sparse.step(1e-2, 0.5);
+  }
+  EXPECT_TRUE(torch::equal(a.tensor, b.tensor));
+}
+
+// Row 1 has a gradient in the steps 2 and 4, row 3 in step 4, the others never.
+TEST(AdamWOptimizer, RowsWithoutGradientKeepWeightsAndMomentsBitForBit) {
+  const OptimizerOptions options{.weight_decay = 0.1};
+  const TrainedParameter p = {"w", torch::sin(torch::arange(24, torch::kFloat32)).view({4, 6}), true};
+  const auto before = p.tensor.clone();
+  const auto gradient = torch::cos(torch::arange(24, torch::kFloat32)).view({4, 6});
+  TextbookAdamW row{std::vector<double>(before.data_ptr<float>() + 6, before.data_ptr<float>() + 12), std::vector<double>(6), std::vector<double>(6)};
+  AdamW optimizer({p}, options);
+  for (int64_t t = 1; t <= 4; ++t) {
+    const std::vector<int64_t> rows = t == 2 ? std::vector<int64_t>{1} : t == 4 ? std::vector<int64_t>{1, 3} : std::vector<int64_t>{};
+    p.tensor.mutable_grad() = sparse_rows(rows, gradient);
+    optimizer.step(1e-2);
+    if (t % 2 == 0) row.step(std::vector<float>(gradient.data_ptr<float>() + 6, gradient.data_ptr<float>() + 12), 1e-2, 1, 0.1, t, options);
+  }
+  for (int64_t i = 0; i < 6; ++i) EXPECT_NEAR(p.tensor[1][i].item<double>(), row.w[static_cast<size_t>(i)], 1e-6);
+  EXPECT_FALSE(torch::equal(p.tensor[3], before[3]));
+  std::map<std::string, torch::Tensor> moments;
+  optimizer.save(moments);
+  for (const int64_t r : {0, 2}) {
+    EXPECT_TRUE(torch::equal(p.tensor[r], before[r])) << r;
+    EXPECT_EQ(moments.at("adamw.m.w")[r].abs().sum().item<float>() + moments.at("adamw.v.w")[r].abs().sum().item<float>(), 0) << r;
+  }
+}
+
 TEST(AdamWOptimizer, LeavesParametersWithoutGradientAlone) {
   const TrainedParameter p = random_parameter("w", 5, true, 1);
   const auto before = p.tensor.clone();
