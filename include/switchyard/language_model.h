@@ -1,4 +1,4 @@
-// A decoder-only transformer with Mixture-of-Experts layers, built from a ModelSpec.
+// A transformer with Mixture-of-Experts layers, built from a ModelSpec: a decoder, or a decoder behind an encoder.
 #pragma once
 
 #include "switchyard/mixer.h"
@@ -33,6 +33,7 @@ struct ModelTrace {
   std::map<int64_t, MixerTrace> mixer;             // likewise, of mixers with experts
   std::map<int64_t, torch::Tensor> moe_input, moe_output;
   torch::Tensor last_layer_output;                 // before the final norm
+  std::shared_ptr<ModelTrace> encoder;             // of a model that has one
 };
 
 struct ForwardOptions {
@@ -49,6 +50,8 @@ struct TokenBatch {
   torch::Tensor positions;  // [B, S] int64; undefined = 0, 1, 2, ...
   torch::Tensor segments;   // [B, S] int32; undefined = one document; -1 = padding
   torch::Tensor tags = {};  // [B, S] int64: domain, language or task of each token, for gates that ask; undefined = none
+  // What a model with an encoder reads first: [B, Sm] int64, and segments as above. Not needed by later calls with the same cache.
+  torch::Tensor source_ids = {}, source_segments = {};
 };
 
 struct ModelOutput {
@@ -56,19 +59,21 @@ struct ModelOutput {
   std::vector<RoutingStats> stats;  // one per MoE layer, with gradient
   std::vector<RoutingStats> mixer_stats = {};  // one per mixer with experts
   std::vector<MixtureStats> mixtures = {};  // one per mixture, layer and site, in the order of LanguageModel::mixtures()
+  std::shared_ptr<ModelOutput> encoder = {};   // of a model that has one, when it ran in this call
 };
 
 class LanguageModel : public torch::nn::Module {
  public:
   // Builds and initialises; the parameters are a pure function of (spec, seed). Without a seed the large matrices are zero:
   // for a checkpoint that fills them.
-  explicit LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed = 0);
+  explicit LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed = 0) : LanguageModel(spec, seed, {}) {}
 
   [[nodiscard]] ModelOutput forward(const TokenBatch& batch, const ForwardOptions& options = {});
   // hidden [..., d] -> logits [..., vocab_size] float32.
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& hidden);
 
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
+  [[nodiscard]] LanguageModel* encoder() const { return encoder_.get(); }  // null in a model of one stack
   // The losses of the MoE layers; with the whole output also over the routers of mixers, and those of the mixtures, which are named
   // mixtures[i].<loss>.
   [[nodiscard]] AuxLoss aux_loss(const std::vector<RoutingStats>& stats) const;
@@ -77,8 +82,13 @@ class LanguageModel : public torch::nn::Module {
   [[nodiscard]] std::vector<MoELayer*> mixtures();                        // at the sites of the blocks, layer by layer
 
  private:
+  // With an `embed` [V, d] that belongs to another model: an encoder shares that of its decoder.
+  LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed, const torch::Tensor& embed);
+  void read_source(CallContext& call, const TokenBatch& batch, const ForwardOptions& options, ModelOutput& out);
+
   struct Impl;
   ModelSpec spec_;
+  std::shared_ptr<LanguageModel> encoder_;
   std::shared_ptr<Impl> impl_;
 };
 

@@ -31,6 +31,8 @@ struct CallContext {
   torch::Tensor previous_ids;             // [T] int64; defined when a cache holds what came before
   torch::Tensor previous_input, previous_mixed;  // [B, S, d]: what the layer before got, and its stream behind the mixer; undefined in the first
   RotaryTable rotary;
+  torch::Tensor position_bias;            // [1, H, S, Sk], added to the scores of self-attention; undefined = none
+  torch::Tensor memory, memory_segments;  // what an encoder made of the source [B, Sm, d]; [B, Sm] int32, -1 = padding, undefined = none
   RandomStream random{0};  // of this step
   int64_t step = 0, first_token = 0;
   bool training = false;
@@ -89,6 +91,8 @@ class Mixer : public torch::nn::Module {
   // Dimensions that rotary positions turn; 0 = none. Equal for all mixers of a model.
   [[nodiscard]] virtual int64_t rotary_dims() const { return 0; }
   [[nodiscard]] virtual std::vector<Site> sites() const { return {}; }
+  // True for attention to a source: then the call has a memory.
+  [[nodiscard]] virtual bool reads_memory() const { return false; }
   // The routers inside, for statistics and losses.
   [[nodiscard]] virtual bool routes() const { return false; }
 };

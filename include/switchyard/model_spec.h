@@ -1,4 +1,4 @@
-// What a decoder-only language model is made of. Read from a recipe or from a checkpoint, printed back in full.
+// What a language model is made of. Read from a recipe or from a checkpoint, printed back in full.
 #pragma once
 
 #include "switchyard/dispatch_plan.h"
@@ -167,6 +167,18 @@ struct LayerPlan {
   }
 };
 
+// The stack that reads the source in a model of two stacks: width, heads, norms, positions, networks and embedding are those of
+// the model, whose own layers are the decoder (ModelSpec::pattern says where it attends to the source). It is not causal.
+struct EncoderSpec {
+  int64_t num_layers = 4;
+  std::vector<LayerSpec> pattern = {};
+
+  template <class V> void fields(V&& v) {
+    v("num_layers", num_layers, "layers of the encoder");
+    v("pattern", pattern, "its layers one by one, as model.pattern; empty: attention and a network in each, experts as model.moe.every says");
+  }
+};
+
 struct ModelSpec {
   int64_t vocab_size = 0;  // 0 = the tokenizer's
   int64_t d_model = 256, num_layers = 4, num_heads = 4;
@@ -176,8 +188,10 @@ struct ModelSpec {
   BlockSpec mixer = "attention";
   std::string norm = "rms";  // rms | layer | layer_no_bias
   bool sandwich_norm = false;  // a second norm behind every mixer and network, before the residual sum
-  std::string positions = "rotary";  // rotary | learned | none
+  std::string positions = "rotary";  // rotary | learned | sinusoidal | relative | none
   RopeSpec rope = {};
+  int64_t relative_buckets = 32, relative_distance = 128;
+  int64_t padding_id = -1;   // has no sinusoidal position (the first is padding_id + 1), and its embedding no gradient as an input
   bool causal = true;        // false: every token sees all others; trained by filling in masked tokens
   BlockSpec ffn = "swiglu";  // kind of the dense layers
   int64_t max_positions = 1024;
@@ -191,6 +205,7 @@ struct ModelSpec {
   std::optional<MoESpec> moe;
   std::vector<LayerSpec> pattern = {};  // layer i is entry i % size; empty: attention in every layer, experts where `moe` places them
   std::vector<MixtureSpec> mixtures = {};  // at sites of the blocks, in the order in which they act
+  std::optional<EncoderSpec> encoder = {};
 
   template <class V> void fields(V&& v) {
     v("vocab_size", vocab_size, "rows of the embedding; 0 = the tokenizer's");
@@ -203,8 +218,12 @@ struct ModelSpec {
     v("mixer", mixer, "what moves information between tokens: `switchyard list mixers`");
     v("norm", norm, "rms, layer (LayerNorm) or layer_no_bias");
     v("sandwich_norm", sandwich_norm, "a second norm behind every mixer and network, before the residual sum");
-    v("positions", positions, "rotary, learned (a vector per position is added to the embedding) or none");
+    v("positions", positions, "rotary, learned (a vector per position is added to the embedding), sinusoidal (a fixed one), "
+      "relative (a learned bias of the scores per distance and head, one table per stack) or none");
     v("rope", rope, "what is special about rotary positions");
+    v("relative_buckets", relative_buckets, "relative positions: rows of the table; near distances have one each");
+    v("relative_distance", relative_distance, "relative positions: distances from here on share the last row");
+    v("padding_id", padding_id, "a token whose embedding learns nothing from being read, and that has no sinusoidal position; the first position less one; -1 = none");
     v("causal", causal, "a token sees those before it; false: all of them, for train.objective = 'masked'");
     v("ffn", ffn, "kind of the dense layers: relu, gelu, swiglu ... (`switchyard list experts`)");
     v("max_positions", max_positions, "longest sequence");
@@ -223,6 +242,7 @@ struct ModelSpec {
     v("moe", moe, "the Mixture-of-Experts layers");
     v("pattern", pattern, "the layers one by one, repeated over num_layers; empty: attention and a network in each, experts as moe.every says");
     v("mixtures", mixtures, "mixtures of small experts at linears and activations of the blocks");
+    v("encoder", encoder, "a stack in front that reads a source; layers with cross_attention read what it made");
   }
 
   // The form with every 0 = "derived" replaced by its value. Throws Error{config} naming the key, the layer, the value

@@ -41,7 +41,7 @@ torch::Tensor places_on_devices(const TokenChoice& choice, const Scores& scores,
   const auto affinity = scores.probs.detach().gather(1, choice.expert_ids.clamp_min(0)).to(torch::kFloat32).contiguous();
   const auto* expert = choice.expert_ids.data_ptr<int64_t>();
   auto kept = torch::zeros({tokens, k}, torch::kBool);
-  for (const auto& group : routing_groups(input, tokens, options.group_size)) {
+  for (const auto& group : routing_groups(input, tokens, options.group_size, options.per_sequence)) {
     std::vector<std::vector<Pair>> of_device(static_cast<size_t>(options.devices));
     int64_t wanted = 0;
     for (int64_t t = group.first; t < group.last; ++t) {

@@ -43,7 +43,7 @@ void try_next_choices(TokenChoice& choice, torch::Tensor& kept, const Scores& sc
     fail(ErrorKind::config, "capacity: overflow = 'next_choice' needs a gate that chooses one expert per token by probability");
   const auto ranked = ops::top_k(scores.probs.detach(), options.tries);  // [T, tries]
   auto ids = choice.expert_ids.clone();
-  for (const auto& part_of_call : routing_groups(input, ids.size(0), options.group_size)) {
+  for (const auto& part_of_call : routing_groups(input, ids.size(0), options.group_size, options.per_sequence)) {
     const Group group{part_of_call.first, part_of_call.last, capacity_of(options, part_of_call.tokens, 1, num_experts, input.training)};
     const auto cut = [&](const torch::Tensor& x) { return x.defined() ? x.slice(0, group.first, group.last) : x; };
     GateInput part = input;

@@ -61,7 +61,7 @@ torch::Tensor places(const TokenChoice& choice, const Scores& scores, const Gate
   const auto ids = choice.expert_ids;
   const auto tokens = ids.size(0), k = ids.size(1);
   auto kept = torch::zeros({tokens, k}, torch::kBool);
-  for (const auto& [first, last, counted] : routing_groups(input, tokens, o.group_size)) {
+  for (const auto& [first, last, counted] : routing_groups(input, tokens, o.group_size, o.per_sequence)) {
     const auto cut = [first = first, last = last](const torch::Tensor& x) { return x.defined() ? x.slice(0, first, last) : x; };
     const TokenChoice part{cut(ids).contiguous(), cut(choice.weights)};
     GateInput part_input = input;
@@ -75,16 +75,17 @@ torch::Tensor places(const TokenChoice& choice, const Scores& scores, const Gate
   return kept;
 }
 
-// Weights of the kept choices of a token sum to what they would if all had been kept and normalised: 1.
+// Weights of the kept choices of a token sum to what those of all its choices did: 1, or less where a gate scales them in evaluation.
 torch::Tensor renormalised(const torch::Tensor& weights, const torch::Tensor& kept) {
   const auto w = weights * kept.to(weights.scalar_type());
-  return w / w.sum(-1, /*keepdim=*/true).clamp_min(1e-20);
+  return w * (weights.sum(-1, /*keepdim=*/true) / w.sum(-1, /*keepdim=*/true).clamp_min(1e-20));
 }
 
 }  // namespace
 
 int64_t capacity_of(const CapacityOptions& o, int64_t tokens, int64_t top_k, int64_t num_experts, bool training) {
   const double factor = training ? o.factor : o.eval_factor;
+  if (const int64_t fixed = training ? o.rows : o.eval_rows; fixed > 0) return std::max(o.min_capacity, fixed);
   const int64_t choices = o.counts_k ? top_k : 1;
   if (o.rounding == "ceil_per_choice")
     return std::max(o.min_capacity, choices * static_cast<int64_t>(std::ceil(factor * static_cast<double>(tokens) / static_cast<double>(num_experts) - 1e-9)));
@@ -104,7 +105,7 @@ Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_exper
   auto* choice = std::get_if<TokenChoice>(&routing.choice);
   if (!choice) fail(ErrorKind::internal, "plan_dispatch: soft slots and expert mixes have no rows to plan");
   choice->expert_ids = choice->expert_ids.contiguous();
-  const bool dropless = (input.training ? options.factor : options.eval_factor) <= 0;
+  const bool dropless = !options.limits(input.training);
   if (dropless) {
     auto plan = sort_choices(choice->expert_ids, {}, num_experts);
     plan.kept = choice->expert_ids >= 0;

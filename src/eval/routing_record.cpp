@@ -15,6 +15,7 @@ torch::Tensor kept_pairs(const MoETrace& trace, const MoELayer& layer, const dat
   if (factor == 0) return trace.plan.kept;
   CapacityOptions capacity = layer.options().capacity;
   capacity.factor = capacity.eval_factor = factor;
+  capacity.rows = capacity.eval_rows = 0;
   capacity.overflow = "drop";
   GateInput input;
   input.hidden = torch::zeros({batch.batch * batch.seq, 1});

@@ -8,6 +8,7 @@
 #include "switchyard/random.h"
 
 #include <chrono>
+#include <limits>
 #include <optional>
 
 namespace switchyard {
@@ -17,11 +18,22 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// Distances between tokens have no end; positions do.
+int64_t longest(const ModelSpec& spec) { return spec.positions == "relative" ? std::numeric_limits<int64_t>::max() : spec.max_positions; }
+
+void check_source(const ModelSpec& spec, const GenerateOptions& options) {
+  if (spec.encoder && options.source.empty()) fail(ErrorKind::usage, "the model has an encoder, which needs a source beside the prompt, and there is none");
+  if (!spec.encoder && !options.source.empty()) fail(ErrorKind::usage, "a source was given, but the model has no encoder that could read it");
+  if (spec.encoder && options.contrast.beta != 0) fail(ErrorKind::unsupported, "self-contrast works with models of one stack");
+  if (static_cast<int64_t>(options.source.size()) > longest(spec))
+    fail(ErrorKind::usage, "the source has {} tokens, but the model sees at most {} (max_positions)", options.source.size(), spec.max_positions);
+}
+
 void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
   if (!spec.causal) fail(ErrorKind::unsupported, "the model fills in masked tokens (model.causal = false): it cannot continue a text");
   const auto length = static_cast<int64_t>(prompt.size());
   if (length == 0) fail(ErrorKind::usage, "the prompt is empty; expected at least one token");
-  if (length >= spec.max_positions)
+  if (length >= longest(spec))
     fail(ErrorKind::usage, "the prompt has {} tokens, but the model sees at most {} (max_positions) with the new ones; shorten it", length, spec.max_positions);
   for (size_t i = 0; i < prompt.size(); ++i)
     if (prompt[i] < 0 || prompt[i] >= spec.vocab_size)
@@ -29,12 +41,13 @@ void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
 }
 
 // Runs `ids` behind what the cache holds; the logits of the last one.
-std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, int64_t tag, KvCache& cache) {
+std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, const GenerateOptions& how, KvCache& cache) {
   const auto count = static_cast<int64_t>(ids.size());
+  const auto row_of = [](std::span<const int32_t> x) { return torch::tensor(std::vector<int64_t>(x.begin(), x.end()), torch::kInt64).view({1, -1}); };
   TokenBatch batch;
-  batch.input_ids = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64).view({1, count});
-  batch.positions = torch::arange(cache.length, cache.length + count, torch::kInt64).view({1, count});
-  if (tag >= 0) batch.tags = torch::full_like(batch.input_ids, tag);
+  batch.input_ids = row_of(ids);
+  if (how.tag >= 0) batch.tags = torch::full_like(batch.input_ids, how.tag);
+  if (!how.source.empty()) batch.source_ids = row_of(how.source);
   ForwardOptions options;
   options.cache = &cache;
   options.first_token = cache.length;
@@ -65,9 +78,9 @@ class LogitSource {
 
   // Of the token behind `ids`, which come behind those of earlier calls.
   std::vector<float> next(std::span<const int32_t> ids) {
-    auto strong = next_logits(model_, ids, options_.tag, cache_);
+    auto strong = next_logits(model_, ids, options_, cache_);
     if (!weak_) return strong;
-    return contrast(strong, next_logits(*weak_, ids, options_.tag, *weak_cache_), options_.contrast.beta, options_.contrast.alpha);
+    return contrast(strong, next_logits(*weak_, ids, options_, *weak_cache_), options_.contrast.beta, options_.contrast.alpha);
   }
 
  private:
@@ -84,15 +97,16 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
                    const TokenSink& sink) {
   check_sampling(options.sampling);
   check_contrast(options.contrast);
+  check_source(model.spec(), options);
   check_prompt(model.spec(), prompt);
   if (options.max_tokens < 0) fail(ErrorKind::usage, "max_tokens = {}: expected 0 or a positive number", options.max_tokens);
   if (!tokenizer && !options.stop.empty()) fail(ErrorKind::usage, "stop strings need a tokenizer, and the model has none");
   const EvalMode eval_mode(model);
   const ComputeScope compute(options.compute);
   const auto prompt_length = static_cast<int64_t>(prompt.size());
-  const int64_t budget = std::min(options.max_tokens, model.spec().max_positions - prompt_length);
+  const int64_t budget = std::min(options.max_tokens, longest(model.spec()) - prompt_length);
   const RandomStream random = RandomStream(options.seed, "generate");
-  const auto eos = tokenizer ? tokenizer->eos_id() : std::nullopt;
+  const int32_t eos = options.end_id.value_or(tokenizer ? tokenizer->eos_id().value_or(-1) : -1);  // no token has the id -1
 
   Generated out{{}, "", "length", 0, 0};
   TextStream stream(options.stop);
@@ -109,7 +123,7 @@ Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<c
     if (tokenizer) logits.resize(std::min(logits.size(), static_cast<size_t>(tokenizer->vocab_size())));
     const int32_t id = sample_token(logits, seen, options.sampling, random.uniform(static_cast<uint64_t>(i)));
     out.ids.push_back(id);
-    const bool ends = !options.ignore_eos && eos && id == *eos;
+    const bool ends = !options.ignore_eos && id == eos;
     const std::string text = tokenizer && !ends ? stream.push(added_bytes(*tokenizer, seen, id)) : "";
     seen.push_back(id);
     out.text += text;

@@ -7,6 +7,7 @@
 #include "switchyard/language_model.h"
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ struct GenerateOptions {
   ContrastOptions contrast;        // a second pass through experts that routing passes over; costs as much again
   ComputeType compute = ComputeType::float32;
   int64_t tag = -1;  // domain, language or task of the text, for gates that ask; -1 = not known
+  std::vector<int32_t> source;     // what a model with an encoder reads; the prompt is then how its decoder begins
+  std::optional<int32_t> end_id;   // ends the text in place of the tokenizer's end token
 };
 
 struct Generated {
@@ -38,8 +41,8 @@ struct Generated {
 using TokenSink = std::function<bool(int32_t id, std::string_view text)>;
 
 // Runs the prompt once and then one token at a time with a KvCache, in evaluation mode. `tokenizer` may be null: then there
-// is no text and no end token. Throws Error{usage} for an empty prompt, a prompt that is longer than the model's
-// max_positions - 1, ids outside the vocabulary, and options out of range.
+// is no text, and no end token but end_id. Throws Error{usage} for an empty prompt, a prompt that is longer than the model's
+// max_positions - 1, ids outside the vocabulary, a source that the model does not read or needs, and options out of range.
 [[nodiscard]] Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt,
                                  const GenerateOptions& options, const TokenSink& sink = {});
 

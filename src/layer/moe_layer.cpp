@@ -37,9 +37,9 @@ void check_sizes(const MoEOptions& o) {
     fail(ErrorKind::config, "capacity: overflow = '{}' in layers.{}.ffn, expected drop, pass_through or next_choice", c.overflow, o.layer);
   if (c.overflow == "next_choice" && (c.tries < 1 || c.tries > o.num_experts))
     fail(ErrorKind::config, "capacity: tries = {} in layers.{}.ffn, expected 1 to num_experts = {}", c.tries, o.layer, o.num_experts);
-  if (!(c.factor >= 0) || !(c.eval_factor >= 0) || c.min_capacity < 0 || c.group_size < 0)
-    fail(ErrorKind::config, "capacity in layers.{}.ffn: factor = {}, eval_factor = {}, min_capacity = {}, group_size = {}; expected 0 or more",
-         o.layer, c.factor, c.eval_factor, c.min_capacity, c.group_size);
+  if (!(c.factor >= 0) || !(c.eval_factor >= 0) || c.min_capacity < 0 || c.rows < 0 || c.eval_rows < 0 || c.group_size < 0)
+    fail(ErrorKind::config, "capacity in layers.{}.ffn: factor = {}, eval_factor = {}, min_capacity = {}, rows = {}, eval_rows = {}, group_size = {}; expected 0 or more",
+         o.layer, c.factor, c.eval_factor, c.min_capacity, c.rows, c.eval_rows, c.group_size);
   if (c.devices < 0 || (c.devices > 0 && o.num_experts % c.devices != 0))
     fail(ErrorKind::config, "capacity: devices = {} in layers.{}.ffn, expected 0 or a divisor of num_experts = {}", c.devices, o.layer, o.num_experts);
   if (!(c.protected_share >= 0 && c.protected_share <= 1))
@@ -78,7 +78,7 @@ MoELayer::MoELayer(MoEOptions options, std::shared_ptr<ExpertBank> experts) : op
 }
 
 Causality MoELayer::causality() const {
-  const bool drops = options_.capacity.factor > 0 || options_.capacity.eval_factor > 0;
+  const bool drops = options_.capacity.limits(true) || options_.capacity.limits(false);
   if (gate_->looks_ahead() || (drops && (priority_->looks_ahead() || options_.capacity.devices > 0))) return Causality::non_causal;
   return drops ? Causality::batch_dependent : Causality::strict;
 }

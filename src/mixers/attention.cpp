@@ -76,7 +76,7 @@ class Attention final : public Mixer {
       v = append(cache->state[1], cache->length, v);
     }
     const auto out = ops::attention(q, k, v, call.q_segments, call.k_segments,
-                                    {.scale = o_.scale, .causal = s_.causal, .window = o_.window, .logit_cap = o_.logit_cap, .sinks = sinks_, .bias = {}});
+                                    {.scale = o_.scale, .causal = s_.causal, .window = o_.window, .logit_cap = o_.logit_cap, .sinks = sinks_, .bias = call.position_bias});
     const auto joined = out.reshape({batch, seq, s_.num_heads * s_.head_dim});
     return at_site(hook, "attn.o", joined, o_proj_(joined));
   }

@@ -3,6 +3,7 @@
 #include "base/config_tree.h"
 #include "core/chain_gate.h"
 #include "core/registries.h"
+#include "models/encoder_stack.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
 #include "switchyard/join.h"
@@ -48,7 +49,7 @@ void make_canonical(MoESpec& m) {
   m.join = with_defaults(join_registry(), m.join);
   m.dispatcher = "local";  // how rows travel does not change what is computed, nor does what was accepted
   m.allow_lookahead = false;
-  if (m.capacity.factor == 0 && m.capacity.eval_factor == 0) m.capacity = {};
+  if (!m.capacity.limits(true) && !m.capacity.limits(false)) m.capacity = {};
   else m.capacity.priority = with_defaults(priority_registry(), m.capacity.priority);
   std::vector<BlockSpec> losses;
   for (const auto& block : m.losses) {
@@ -78,6 +79,7 @@ ModelSpec canonical(const ModelSpec& spec) {
     if (!period.empty())
       for (int64_t i = static_cast<int64_t>(period.size()); i < s.num_layers; ++i) s.pattern.push_back(period[static_cast<size_t>(i) % period.size()]);
   }
+  if (s.encoder) s.encoder->pattern = canonical(encoder_spec(s)).pattern;
   s.ffn = with_defaults(expert_registry(), s.ffn);
   s.mixer = with_defaults(mixer_registry(), s.mixer);
   for (LayerSpec& layer : s.pattern)

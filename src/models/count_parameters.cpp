@@ -1,5 +1,6 @@
 // Closed forms from the sizes alone. Two questions go to plug-ins: a bank without experts knows the size of one, and a gate
 // (small) counts itself.
+#include "models/encoder_stack.h"
 #include "models/layer_pattern.h"
 #include "models/mixer_of.h"
 #include "models/mixtures.h"
@@ -93,6 +94,12 @@ void add_moe(std::vector<Part>& parts, const ModelSpec& s, const MoESpec& m, int
   if (join->common_parameters() > 0 && first) add(parts, {"join, common to all layers", join->common_parameters(), join->common_parameters(), 0});
 }
 
+// What the encoder has of its own: the embedding is shared, and a head it has none.
+void add_encoder(std::vector<Part>& parts, const ModelSpec& s) {
+  for (const Part& part : count_parameters(encoder_spec(s)).parts)
+    if (part.name != "embedding" && part.name != "head") add(parts, part);
+}
+
 }  // namespace
 
 ParameterCount count_parameters(const ModelSpec& spec) {
@@ -107,6 +114,7 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   const int64_t norms = ((s.num_branches() - copied_branches) * (s.sandwich_norm ? 2 : 1) + 1) * norm_size(s);
   out.parts.push_back({"embedding", vocab, vocab, 0});
   if (s.positions == "learned") out.parts.push_back({"positions", s.max_positions * s.d_model, s.max_positions * s.d_model, 0});
+  if (s.positions == "relative") out.parts.push_back({"relative positions", s.relative_buckets * s.num_heads, s.relative_buckets * s.num_heads, 0});
   for (const auto& group : groups)
     if (group.plan.mixer && !copied(group)) add(out.parts, mixer_part(s, group));
   out.parts.push_back({"norms", norms, norms, 0});
@@ -122,6 +130,7 @@ ParameterCount count_parameters(const ModelSpec& spec) {
     if (copied(group)) add_layer_copies(out.parts, s, group);
   if (!s.mixtures.empty())
     for (Part& part : count_mixtures(s)) out.parts.push_back(std::move(part));
+  if (s.encoder) add_encoder(out.parts, s);
   Part head = matrix("head", vocab);
   if (s.tie_embeddings) head.total = head.active = 0;  // counted as the embedding
   if (s.head_bias) head.total += s.vocab_size, head.active += s.vocab_size;

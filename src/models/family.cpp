@@ -24,8 +24,8 @@ const FamilyEntry& find_family(const std::string& model_type) {
 }
 
 std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec) {
-  const auto config = config_from_json(entry.family->write_config(spec.resolved()), "config.json");
   try {
+    const auto config = config_from_json(entry.family->write_config(spec.resolved()), "config.json");
     const auto difference = first_difference(to_json(canonical(spec)), to_json(canonical(entry.family->read_config(config))));
     if (difference.empty()) return std::nullopt;
     return fmt::format("the model has {}: config.json of '{}' cannot say that", difference, entry.name);

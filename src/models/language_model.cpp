@@ -5,10 +5,12 @@
 
 #include "core/ops.h"
 #include "models/checkpointed_block.h"
+#include "models/encoder_stack.h"
 #include "models/initial_weights.h"
 #include "models/layer_copies.h"
 #include "models/mixer_of.h"
 #include "models/norm.h"
+#include "models/position_tables.h"
 #include "models/rotary.h"
 #include "switchyard/error.h"
 
@@ -33,6 +35,7 @@ struct LanguageModel::Impl {
 
   torch::Tensor embed, head, head_bias;  // [V, d], [V, d], [V]; head is embed when they are tied
   torch::Tensor position_embed;          // [max_positions, d]; undefined without learned positions
+  torch::Tensor relative;                // [relative_buckets, H]; undefined without relative positions
   Norm norm;
   std::vector<std::shared_ptr<StackLayer>> blocks;
   Rotary rotary;
@@ -120,11 +123,12 @@ void give_own_node(BlockTrace& done) {
 
 }  // namespace
 
-LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed) : spec_(spec.resolved()), impl_(std::make_shared<Impl>(spec_)) {
+LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed, const torch::Tensor& embed)
+    : spec_(spec.resolved()), impl_(std::make_shared<Impl>(spec_)) {
   std::optional<RandomStream> init;
   if (seed) init = RandomStream(*seed, "init");
   const auto* stream = init ? &*init : nullptr;
-  impl_->embed = register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
+  impl_->embed = embed.defined() ? embed : register_parameter("embed", normal_weight(stream, "embed", {spec_.vocab_size, spec_.d_model}, spec_.init_std));
   const auto layers = register_module("layers", std::make_shared<torch::nn::Module>("layers"));
   for (int64_t i = 0; i < spec_.num_layers; ++i) impl_->blocks.push_back(layers->register_module(std::to_string(i), make_stack_layer(spec_, i, seed)));
   Join* first_join = nullptr;
@@ -139,17 +143,45 @@ LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed
   if (spec_.head_bias) impl_->head_bias = register_parameter("head_bias", torch::zeros({spec_.vocab_size}));
   if (spec_.positions == "learned")
     impl_->position_embed = register_parameter("position_embed", normal_weight(stream, "position_embed", {spec_.max_positions, spec_.d_model}, spec_.init_std));
+  if (spec_.positions == "relative")
+    impl_->relative = register_parameter("relative", normal_weight(stream, "relative", {spec_.relative_buckets, spec_.num_heads}, spec_.init_std));
   impl_->rotary = Rotary(spec_, rotary_dims(spec_));
+  if (!spec_.encoder) return;
+  const auto own = seed ? std::optional(RandomStream(*seed, "encoder").bits(0)) : std::nullopt;
+  encoder_ = register_module("encoder", std::shared_ptr<LanguageModel>(new LanguageModel(encoder_spec(spec_), own, impl_->embed)));
+}
+
+// A model of two stacks reads the source in the first call; later ones with the same cache find it there.
+void LanguageModel::read_source(CallContext& call, const TokenBatch& batch, const ForwardOptions& options, ModelOutput& out) {
+  if (!encoder_) {
+    if (batch.source_ids.defined()) fail(ErrorKind::usage, "the batch has source_ids, but the model has no encoder");
+    return;
+  }
+  if (options.cache && options.cache->length > 0) return;
+  if (!batch.source_ids.defined())
+    fail(ErrorKind::usage, "the model has an encoder, but the batch has no source_ids: what continues a text by itself is a model of one stack");
+  if (batch.source_ids.dim() != 2 || batch.source_ids.size(0) != batch.input_ids.size(0))
+    fail(ErrorKind::usage, "source_ids have shape {}, expected one row for each of the {} texts", fmt::join(batch.source_ids.sizes(), " x "), batch.input_ids.size(0));
+  ForwardOptions own = options;
+  own.cache = nullptr;
+  own.seed = RandomStream(options.seed, "encoder").bits(0);
+  if (options.trace) own.trace = (options.trace->encoder = std::make_shared<ModelTrace>()).get();
+  out.encoder = std::make_shared<ModelOutput>(encoder_->forward({.input_ids = batch.source_ids, .positions = {}, .segments = batch.source_segments}, own));
+  call.memory = out.encoder->hidden;
+  if (batch.source_segments.defined() && (batch.source_segments < 0).any().item<bool>())
+    call.memory_segments = at::clamp(batch.source_segments, -1, 0).to(torch::kInt32).contiguous();
 }
 
 ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions& options) {
   const auto ids = batch.input_ids.to(torch::kInt64).contiguous();
   check_ids(ids, spec_.vocab_size);
-  const bool recompute = options.checkpoint_activations && at::GradMode::is_enabled() && !options.cache;
+  // A recomputed block gives gradient to its input alone; a decoder has the source as well.
+  const bool recompute = options.checkpoint_activations && at::GradMode::is_enabled() && !options.cache && !encoder_;
   const at::AutoGradMode grad(at::GradMode::is_enabled() && !options.cache);
 
   CallContext call;
-  call.positions = positions_of(batch, options, spec_.max_positions);
+  // Distances have no end; all other positions do.
+  call.positions = positions_of(batch, options, spec_.positions == "relative" ? std::numeric_limits<int64_t>::max() : spec_.max_positions);
   call.rotary = impl_->rotary.upto(call.positions.numel() > 0 ? call.positions.max().item<int64_t>() + 1 : 1);
   set_segments(call, batch, options.cache);
   set_previous(call, ids, options.cache);
@@ -159,9 +191,10 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   call.first_token = options.first_token;
   call.training = is_training();
 
-  auto x = at::embedding(impl_->embed, ids);  // [B, S, d]
+  auto x = at::embedding(impl_->embed, ids, spec_.padding_id);  // [B, S, d]
   if (spec_.embed_scale != 1) x = x * spec_.embed_scale;
   if (impl_->position_embed.defined()) x = x + at::embedding(impl_->position_embed, call.positions);
+  if (spec_.positions == "sinusoidal") x = x + sinusoidal(numbered_positions(ids, batch.positions, spec_.padding_id, options.cache), spec_.d_model);
   if (call.training && spec_.dropout > 0) x = ops::dropout(x, spec_.dropout, call.dropout_stream("embed_dropout", 0));
   ModelOutput out;
   if (options.trace) {
@@ -171,6 +204,11 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   const bool shortcuts = has_shortcuts(spec_);
   if (recompute && shortcuts)
     fail(ErrorKind::config, "activation checkpointing recomputes one layer at a time, and with model.moe.input = '{}' experts read the layer before", spec_.moe->input);
+  read_source(call, batch, options, out);
+  if (impl_->relative.defined()) {
+    const int64_t before = options.cache ? options.cache->length : 0;
+    call.position_bias = relative_bias(impl_->relative, before, ids.size(1), before + ids.size(1), spec_);
+  }
   for (const auto& block : impl_->blocks) {
     BlockTrace done;
     const auto input = x;
@@ -180,6 +218,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       const auto i = static_cast<size_t>(block->layer());
       LayerCache layer{options.cache->states[i], options.cache->length, &options.cache->mixes[i]};
       x = block->forward(x, call, &layer, done);
+      options.cache->states[i] = std::move(layer.state);  // room may have been made in the call
     } else {
       x = block->forward(x, call, nullptr, done);
       give_own_node(done);
@@ -220,6 +259,11 @@ AuxLoss LanguageModel::aux_loss(const ModelOutput& output) const {
     const AuxLoss one = impl_->mixture_losses[i](sites);
     out.total = out.total + one.total;
     for (const LossValue& v : one.values) out.values.push_back({fmt::format("mixtures[{}].{}", i, v.name), v.raw, v.weighted});
+  }
+  if (output.encoder) {
+    const AuxLoss one = encoder_->aux_loss(*output.encoder);
+    out.total = out.total + one.total;
+    for (const LossValue& v : one.values) out.values.push_back({"encoder." + v.name, v.raw, v.weighted});
   }
   return out;
 }

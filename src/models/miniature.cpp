@@ -58,6 +58,13 @@ void shrink_mixer(BlockSpec& mixer, const ModelSpec& before, const ModelSpec& af
   rescale(mixer, old_width, score_width(after, mixer));
 }
 
+void shrink_layer(LayerSpec& layer, const ModelSpec& before, const ModelSpec& after) {
+  if (layer.mixer) shrink_mixer(*layer.mixer, before, after);
+  layer.d_ff = std::min<int64_t>(layer.d_ff, 2 * kWidth);
+  shrink(layer.moe);
+  layer.d_expert = 0;
+}
+
 void shrink_moe(MoESpec& m, const ModelSpec& before) {
   const double finer = static_cast<double>(m.d_expert) / static_cast<double>(std::max<int64_t>(1, before.d_ff));
   const int64_t wide = m.d_shared > 0 ? m.d_shared / std::max<int64_t>(1, m.d_expert) : 0;
@@ -90,6 +97,16 @@ void shrink_depth(ModelSpec& s) {
   s.num_layers = std::min(s.num_layers, round < 2 ? 2 : round);
 }
 
+void shrink_encoder(ModelSpec& s, const ModelSpec& before) {
+  ModelSpec stack = s;
+  stack.num_layers = s.encoder->num_layers;
+  stack.pattern = s.encoder->pattern;
+  for (auto& layer : stack.pattern) shrink_layer(layer, before, s);
+  shrink_depth(stack);
+  s.encoder->num_layers = stack.num_layers;
+  s.encoder->pattern = stack.pattern;
+}
+
 }  // namespace
 
 ModelSpec miniature(const ModelSpec& spec, int64_t vocab_size) {
@@ -113,14 +130,10 @@ ModelSpec miniature(const ModelSpec& spec, int64_t vocab_size) {
   for (auto* factors : {&s.rope.short_factor, &s.rope.long_factor})
     if (factors->size() > pairs) factors->resize(pairs);
   shrink_mixer(s.mixer, before, s);
-  for (auto& layer : s.pattern) {
-    if (layer.mixer) shrink_mixer(*layer.mixer, before, s);
-    layer.d_ff = std::min<int64_t>(layer.d_ff, 2 * kWidth);
-    shrink(layer.moe);
-    layer.d_expert = 0;
-  }
+  for (auto& layer : s.pattern) shrink_layer(layer, before, s);
   if (s.moe) shrink_moe(*s.moe, before);
   shrink_depth(s);
+  if (s.encoder) shrink_encoder(s, before);
   return s.resolved();
 }
 

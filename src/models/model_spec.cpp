@@ -2,6 +2,7 @@
 
 #include "base/config_tree.h"
 #include "core/registries.h"
+#include "models/encoder_stack.h"
 #include "models/gate_rehearsal.h"
 #include "models/layer_pattern.h"
 #include "models/mixer_of.h"
@@ -61,12 +62,26 @@ void resolve_heads(ModelSpec& s) {
     fail(ErrorKind::config, "model.head_dim = {} is odd: rotary positions turn pairs of coordinates; expected an even number", s.head_dim);
 }
 
+// Only attention adds a bias per distance to its scores.
+void check_distances(const ModelSpec& s) {
+  at_least(s.padding_id, -1, "padding_id");
+  if (s.positions != "relative") return;
+  at_least(s.relative_buckets, 4, "relative_buckets");
+  if (s.relative_distance <= s.relative_buckets / 2)
+    fail(ErrorKind::config, "model.relative_distance = {}, expected more than half of relative_buckets = {}", s.relative_distance, s.relative_buckets);
+  for (const auto& group : layer_groups(s))
+    if (group.plan.mixer && group.plan.mixer->kind != "attention" && group.plan.mixer->kind != "cross_attention")
+      fail(ErrorKind::config, "model.positions = 'relative': the mixer '{}' of layer {} knows no distances; expected attention", group.plan.mixer->kind, group.first);
+}
+
 bool must_be_causal(const ModelSpec& s) { return s.causal && !s.moe->allow_lookahead; }
 
 void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) {
   within(c.factor, 0, HUGE_VAL, "moe.capacity.factor");
   within(c.eval_factor, 0, HUGE_VAL, "moe.capacity.eval_factor");
   at_least(c.min_capacity, 0, "moe.capacity.min_capacity");
+  at_least(c.rows, 0, "moe.capacity.rows");
+  at_least(c.eval_rows, 0, "moe.capacity.eval_rows");
   at_least(c.group_size, 0, "moe.capacity.group_size");
   one_of(c.rounding, {"ceil", "floor", "round", "ceil_per_choice"}, "moe.capacity.rounding");
   one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
@@ -74,13 +89,15 @@ void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) 
   at_least(c.devices, 0, "moe.capacity.devices");
   if (c.devices > 0 && num_experts % c.devices != 0)
     fail(ErrorKind::config, "model.moe.capacity.devices = {} does not divide num_experts = {}", c.devices, num_experts);
+  if (c.devices > 0 && (c.rows > 0 || c.eval_rows > 0))
+    fail(ErrorKind::config, "model.moe.capacity: rows = {}, eval_rows = {} with devices = {}; a capacity per device follows the factor, expected 0", c.rows, c.eval_rows, c.devices);
   if (c.overflow == "next_choice" && (c.tries < 1 || c.tries > num_experts))
     fail(ErrorKind::config, "model.moe.capacity.tries = {}, expected 1 to num_experts = {}", c.tries, num_experts);
   within(c.protected_share, 0, 1, "moe.capacity.protected_share");
   if (causal && c.devices > 0 && c.factor > 0)
     fail(ErrorKind::config, "model.moe.capacity.devices = {}: who is dropped would depend on later tokens, and the model is causal; say "
          "model.moe.allow_lookahead = true when evaluation drops nothing (eval_factor = 0)", c.devices);
-  if (causal && c.factor > 0 && priority_registry().make(c.priority)->looks_ahead())
+  if (causal && c.limits(true) && priority_registry().make(c.priority)->looks_ahead())
     fail(ErrorKind::config,
          "{}model.moe.capacity.priority = '{}': the place of a token would depend on later tokens, and the model is causal; "
          "use 'arrival', or model.causal = false, or say model.moe.allow_lookahead = true",
@@ -153,7 +170,7 @@ void check_layer_copies(const ModelSpec& s) {
   };
   if (m.num_shared_experts != 0) refuse("num_shared_experts", std::to_string(m.num_shared_experts), "0");
   if (m.routed_scale != 1) refuse("routed_scale", fmt::format("{}", m.routed_scale), "1");
-  if (m.capacity.factor != 0 || m.capacity.eval_factor != 0) refuse("capacity.factor", fmt::format("{}", m.capacity.factor), "0, in evaluation as well");
+  if (m.capacity.limits(true) || m.capacity.limits(false)) refuse("capacity.factor", fmt::format("{}", m.capacity.factor), "0, in evaluation as well");
   if (m.dispatcher.kind != "local") refuse("dispatcher", "'" + m.dispatcher.kind + "'", "'local'");
 }
 
@@ -228,8 +245,9 @@ ModelSpec ModelSpec::resolved() const {
   positive(s.norm_eps, "norm_eps");
   positive(s.rope_theta, "rope_theta");
   one_of(s.norm, {"rms", "layer", "layer_no_bias"}, "norm");
-  one_of(s.positions, {"rotary", "learned", "none"}, "positions");
+  one_of(s.positions, {"rotary", "learned", "sinusoidal", "relative", "none"}, "positions");
   check_rope(s);
+  check_distances(s);
   positive(s.embed_scale, "embed_scale");
   positive(s.residual_scale, "residual_scale");
   positive(s.stream_scale, "stream_scale");
@@ -246,6 +264,7 @@ ModelSpec ModelSpec::resolved() const {
   check_total(s);
   check_layers(s);
   (void)rotary_dims(s);
+  resolve_encoder(s);
   check_mixtures(s);
   return s;
 }

@@ -1,6 +1,7 @@
 #include "models/tag_model.h"
 
 #include "layer/tag_network.h"
+#include "models/encoder_stack.h"
 #include "switchyard/error.h"
 
 #include <c10/core/GradMode.h>
@@ -44,6 +45,7 @@ const torch::Tensor& source_of(const std::string& name, const torch::OrderedDict
 
 std::shared_ptr<LanguageModel> model_of_tag(LanguageModel& model, int64_t tag) {
   const c10::NoGradGuard no_grad;
+  refuse_encoder(model.spec(), "model_of_tag");
   if (model.moe_layers().empty()) fail(ErrorKind::unsupported, "the model has no Mixture-of-Experts layer: there is nothing to cut out for tag {}", tag);
   ModelSpec spec = model.spec();
   for (const LayerSpec& layer : spec.pattern)

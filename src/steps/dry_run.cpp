@@ -1,6 +1,7 @@
 #include "steps/dry_run.h"
 
 #include "base/files.h"
+#include "models/encoder_stack.h"
 #include "steps/trainer.h"
 
 #include <algorithm>
@@ -42,6 +43,7 @@ data::Batch random_batch(const TrainOptions& options, int64_t vocab_size, uint64
 }
 
 void measure(const Recipe& recipe, const ModelSpec& spec, DryRun& out) {
+  refuse_encoder(spec, "train");
   const auto seed = static_cast<uint64_t>(recipe.seed);
   const TrainOptions& t = recipe.train;
   Trainer trainer(std::make_shared<LanguageModel>(spec, seed), t, seed,

@@ -5,6 +5,7 @@
 #include "base/files.h"
 #include "eval/batch_tensors.h"
 #include "eval/trace_run.h"
+#include "models/encoder_stack.h"
 #include "steps/metrics_file.h"
 #include "steps/numeric_checks.h"
 #include "steps/resume.h"
@@ -81,6 +82,7 @@ class Run {
 Run::Run(const Recipe& recipe, const TrainRun& run, TrainObserver& observer)
     : recipe_(recipe), run_(run), observer_(observer), folder_{run.folder} {
   check_recipe(recipe_);
+  refuse_encoder(recipe_.model, "train");
   if (folder_.has_checkpoint() && !run_.resume)
     fail(ErrorKind::usage, "{} already holds a run; go on with --resume, or choose another folder", folder_.path.string());
   if (recipe_.train.threads > 0) at::set_num_threads(static_cast<int>(recipe_.train.threads));

@@ -3,6 +3,7 @@
 #include "switchyard/dispatch_plan.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 namespace switchyard {
@@ -232,12 +233,56 @@ TEST(Capacity, CeilPerChoiceRoundsBeforeItMultiplies) {
   EXPECT_EQ(capacity_of(o, 25, 2, 7, true), 4);
 }
 
-TEST(Capacity, RenormalisingAfterDropsGivesWeightsOfOneToTokensThatKeptSomething) {
+// Two sequences side by side, top-1, two places per expert and sequence. Oracle: a loop that counts.
+TEST(Capacity, AFixedNumberOfRowsPerSequenceIsServedInTokenOrder) {
+  const std::vector<int64_t> expert = {0, 0, 1, 0, 1, 1, 1, 0, 0, 0}, sequence = {0, 0, 0, 0, 0, -1, 1, 1, 1, 1};
+  GateInput in;
+  in.hidden = torch::zeros({10, 3});
+  in.sequence_ids = torch::tensor(sequence, torch::kInt64);
+  in.valid = in.sequence_ids >= 0;
+  in.training = true;
+  auto ids = torch::tensor(expert, torch::kInt64).view({10, 1});
+  ids[5][0] = -1;  // padding chooses nobody
+  CapacityOptions o;
+  o.rows = 2;
+  o.per_sequence = true;
+  const auto priority = priority_registry().make(o.priority);
+  const auto p = plan_dispatch({.choice = TokenChoice{ids, torch::ones({10, 1})}}, in, 2, o, priority.get());
+  std::map<std::pair<int64_t, int64_t>, int64_t> taken;
+  for (size_t t = 0; t < expert.size(); ++t) {
+    const bool fits = sequence[t] >= 0 && taken[{sequence[t], expert[t]}]++ < 2;
+    EXPECT_EQ(p.plan.kept[static_cast<int64_t>(t)][0].item<bool>(), fits) << t;
+  }
+  EXPECT_EQ(p.plan.num_rows(), 7);
+  in.training = false;  // `rows` speaks of training alone
+  EXPECT_EQ(plan_dispatch({.choice = TokenChoice{ids, torch::ones({10, 1})}}, in, 2, o, priority.get()).plan.num_rows(), 9);
+}
+
+// What a gate took off the weights on purpose stays off.
+TEST(Capacity, RenormalisingKeepsTheSumThatTheGateGave) {
+  CapacityOptions o;
+  o.rows = 1;
+  o.renorm_after_drop = true;
+  GateInput in;
+  in.hidden = torch::zeros({2, 3});
+  in.training = true;
+  const auto ids = torch::tensor({0, 1, 0, 2}, torch::kInt64).view({2, 2});
+  const auto weights = torch::tensor({0.5f, 0.3f, 0.6f, 0.2f}).view({2, 2});
+  const auto priority = priority_registry().make(o.priority);
+  const auto p = plan_dispatch({.choice = TokenChoice{ids, weights}}, in, 3, o, priority.get());
+  const auto w = std::get<TokenChoice>(p.routing.choice).weights;
+  EXPECT_NEAR(w[0][0].item<float>(), 0.5, 1e-6);
+  EXPECT_NEAR(w[0][1].item<float>(), 0.3, 1e-6);
+  EXPECT_NEAR(w[1][1].item<float>(), 0.8, 1e-6);  // its first choice found no place
+}
+
+TEST(Capacity, RenormalisingAfterDropsGivesTokensThatKeptSomethingTheirSumBack) {
   auto o = exactly(2, 2, 6, 4);
   o.renorm_after_drop = true;
+  const auto before = top(fixture_logits(), 2).weights.sum(1);
   const auto p = plan(fixture_logits(), 2, o);
   const auto sums = (std::get<TokenChoice>(p.routing.choice).weights * p.plan.kept).sum(1);
-  for (int64_t t = 0; t < 6; ++t) EXPECT_NEAR(sums[t].item<double>(), p.plan.kept[t].any().item<bool>() ? 1 : 0, 1e-6) << t;
+  for (int64_t t = 0; t < 6; ++t) EXPECT_NEAR(sums[t].item<double>(), p.plan.kept[t].any().item<bool>() ? before[t].item<double>() : 0, 1e-6) << t;
 }
 
 }  // namespace

@@ -32,13 +32,15 @@ GenerateOptions greedy(int64_t max_tokens) {
   return options;
 }
 
-std::vector<int32_t> golden_ids(const std::string& name) {
-  const auto file = SafetensorsFile::open(std::string(SW_TEST_DATA) + "/golden/" + name + "/reference.safetensors");
-  const TensorEntry& ids = *file.find("generated_ids");
+std::vector<int32_t> recorded(const std::string& folder, const char* name) {
+  const auto file = SafetensorsFile::open(std::string(SW_TEST_DATA) + "/golden/" + folder + "/reference.safetensors");
+  const TensorEntry& ids = *file.find(name);
   std::vector<int64_t> wide(static_cast<size_t>(ids.numel()));
   std::memcpy(wide.data(), ids.bytes.data(), ids.bytes.size());
   return {wide.begin(), wide.end()};
 }
+
+std::vector<int32_t> golden_ids(const std::string& name) { return recorded(name, "generated_ids"); }
 
 TEST(Generate, NeverDrawsARowBehindTheVocabularyOfTheTokenizer) {
   auto spec = small_spec();
@@ -48,6 +50,30 @@ TEST(Generate, NeverDrawsARowBehindTheVocabularyOfTheTokenizer) {
   auto options = greedy(30);
   options.sampling.temperature = 50;  // nearly uniform: 36 % of the rows stand for no text
   for (const int32_t id : generate(model, tokenizer.get(), std::vector<int32_t>{7, 1}, options).ids) EXPECT_LT(id, 257);
+}
+
+// Oracle: what Hugging Face transformers writes for the source.
+TEST(Generate, AModelWithAnEncoderAnswersItsSource) {
+  for (const char* folder : {"switch_transformers", "nllb-moe"}) {
+    const auto checkpoint = load_checkpoint(std::string(SW_TEST_DATA) + "/golden/" + folder);
+    const auto expected = recorded(folder, "generated_ids");
+    auto options = greedy(16);
+    options.source = recorded(folder, "prompt_ids");
+    const std::vector<int32_t> start = {expected.front()};
+    EXPECT_EQ(generate(*checkpoint.model, nullptr, start, options).ids, std::vector<int32_t>(expected.begin() + 1, expected.end())) << folder;
+    options.ignore_eos = false;
+    options.end_id = expected[3];
+    const auto ended = generate(*checkpoint.model, nullptr, start, options);
+    EXPECT_EQ(ended.finish_reason, "eos");
+    EXPECT_EQ(ended.ids.back(), expected[3]);
+    EXPECT_LE(ended.ids.size(), 3u);
+    options.source.clear();
+    expect_error(ErrorKind::usage, {"encoder", "source"}, [&] { (void)generate(*checkpoint.model, nullptr, start, options); });
+  }
+  LanguageModel alone(small_spec(), 3);
+  auto options = greedy(2);
+  options.source = {1};
+  expect_error(ErrorKind::usage, {"source", "no encoder"}, [&] { (void)generate(alone, nullptr, std::vector<int32_t>{7}, options); });
 }
 
 // Oracle: the whole sequence again for every token, without a cache.

@@ -30,6 +30,7 @@ std::vector<Case> cases() {
   add("mla_absorbed", "mla", {{"kv_rank", 5}, {"nope_dim", 4}, {"rope_dim", 4}, {"v_dim", 3}, {"absorb", "always"}});
   add("mamba_plain", "mamba", {{"d_state", 3}, {"d_conv", 3}, {"expand", 1}, {"dt_rank", 2}, {"inner_norm", false}, {"proj_bias", true}});
   add("moa_stick_breaking", "moa", {{"num_experts", 4}, {"attention", "stick_breaking"}, {"bias", true}});
+  add("cross_attention_biases", "cross_attention", {{"qkv_bias", true}, {"o_bias", true}, {"scale", 1.0}});
   add("lightning_small_blocks", "lightning", {{"block", 2}});
   return out;
 }
@@ -59,6 +60,7 @@ class EveryMixer : public ::testing::TestWithParam<Case> {
     ModelSpec spec;
     spec.max_positions = 32, spec.rope_theta = 100;
     out.rotary = Rotary(spec, mixer->rotary_dims()).upto(32);
+    if (mixer->reads_memory()) out.memory = normal({1, 5, kWidth}, 77).expand({segments.size(0), 5, kWidth}).to(mixer->parameters().front().scalar_type());
     return out;
   }
   [[nodiscard]] CallContext plain_call(int64_t batch, int64_t first, int64_t count) {

@@ -55,7 +55,8 @@ class Spoilt {
 
 TEST(Checkpoint, GoldenFoldersSurviveSavingBitForBit) {
   const TempDir dir;
-  for (const char* name : {"mixtral", "mixtral-fused", "mixtral-sharded", "llama", "qwen2", "qwen2_moe", "olmoe", "dbrx", "deepseek_v2", "deepseek_v3", "granitemoe", "jamba", "jetmoe"}) {
+  for (const char* name : {"mixtral", "mixtral-fused", "mixtral-sharded", "llama", "qwen2", "qwen2_moe", "olmoe", "dbrx", "deepseek_v2", "deepseek_v3", "granitemoe", "jamba", "jetmoe",
+                           "switch_transformers", "nllb-moe"}) {
     const auto loaded = load_checkpoint(golden_folder(name));
     save_checkpoint(loaded, dir / name);
     EXPECT_EQ(config_in(dir / name)["model_type"], config_in(golden_folder(name))["model_type"]);

@@ -130,7 +130,7 @@ TEST(Families, KeysThatChangeTheMathematicsAreRefusedByName) {
 
 // What a config.json says goes to the specification and comes back.
 TEST(Families, EveryGoldenConfigIsStatedByItsOwnFamily) {
-  for (const char* name : {"mixtral", "llama", "qwen2", "qwen2_moe", "olmoe", "dbrx", "deepseek_v2", "deepseek_v3", "granitemoe", "jamba", "jetmoe"}) {
+  for (const char* name : {"mixtral", "llama", "qwen2", "qwen2_moe", "olmoe", "dbrx", "deepseek_v2", "deepseek_v3", "granitemoe", "jamba", "jetmoe", "switch_transformers", "nllb-moe"}) {
     const auto spec = read(name, golden_config(name));
     EXPECT_EQ(cannot_state(find_family(name), spec), std::nullopt) << name;
     EXPECT_NO_THROW((void)spec.resolved()) << name;

@@ -1,4 +1,5 @@
 // Published models as recipes: their exact sizes without a byte of weights, and a miniature of each that runs.
+#include "models/encoder_stack.h"
 #include "models/miniature.h"
 #include "steps/recipe.h"
 #include "switchyard/language_model.h"
@@ -38,6 +39,12 @@ std::vector<Preset> presets() {
   return out;
 }
 
+int64_t moe_layers_of(const ModelSpec& s) {
+  int64_t out = 0;
+  for (int64_t i = 0; i < s.num_layers; ++i) out += s.is_moe_layer(i);
+  return out;
+}
+
 class Presets : public ::testing::TestWithParam<Preset> {
  protected:
   Recipe recipe = load_recipe(recipe_of(GetParam().id));
@@ -46,11 +53,12 @@ class Presets : public ::testing::TestWithParam<Preset> {
 
 TEST_P(Presets, TotalsAndLayersAreExact) {
   const auto count = count_parameters(spec);
-  EXPECT_EQ(count.total, GetParam().total);
-  EXPECT_EQ(count.active, GetParam().active);
-  int64_t moe_layers = 0;
-  for (int64_t i = 0; i < spec.num_layers; ++i) moe_layers += spec.is_moe_layer(i);
-  EXPECT_EQ(moe_layers, GetParam().moe_layers);
+  int64_t distances = 0;  // the recorded counts leave the tables of relative positions out
+  for (const auto& part : count.parts) distances += part.name == "relative positions" ? part.total : 0;
+  EXPECT_EQ(distances, spec.positions != "relative" ? 0 : (spec.encoder ? 2 : 1) * 32 * spec.num_heads);
+  EXPECT_EQ(count.total - distances, GetParam().total);
+  EXPECT_EQ(count.active - distances, GetParam().active);
+  EXPECT_EQ(moe_layers_of(spec) + (spec.encoder ? moe_layers_of(encoder_spec(spec)) : 0), GetParam().moe_layers);
 }
 
 std::set<std::string> kinds(const ModelSpec& s) {
@@ -60,6 +68,8 @@ std::set<std::string> kinds(const ModelSpec& s) {
     out.insert(std::string(plan.d_ff ? "dense " + plan.ffn.kind : "") + (plan.mixer ? " mixer " + plan.mixer->kind : "") +
                (plan.moe ? " experts " + plan.moe->experts.kind + " gate " + plan.moe->gate.kind + " join " + plan.moe->join.kind : ""));
   }
+  if (s.encoder)
+    for (const auto& kind : kinds(encoder_spec(s).resolved())) out.insert("encoder " + kind);
   return out;
 }
 
@@ -74,7 +84,9 @@ TEST_P(Presets, TheMiniatureKeepsTheStructureAndItsCountIsThatOfTheModuleTree) {
     if (item.key().ends_with("balance.bias")) parameters += item.value().numel();  // published counts hold the selection biases
   EXPECT_EQ(count_parameters(small).total, parameters);
   EXPECT_LT(parameters, 500'000);
-  const auto out = model.forward({.input_ids = torch::arange(32, torch::kInt64).view({2, 16}), .positions = {}, .segments = {}});
+  TokenBatch batch{.input_ids = torch::arange(32, torch::kInt64).view({2, 16}), .positions = {}, .segments = {}};
+  if (small.encoder) batch.source_ids = torch::arange(40, 60, torch::kInt64).view({2, 10});
+  const auto out = model.forward(batch);
   const auto loss = model.logits(out.hidden).logsumexp(-1).mean() + model.aux_loss(out).total;
   loss.backward();
   EXPECT_TRUE(std::isfinite(loss.item<double>()));

@@ -20,7 +20,7 @@ VerbEntry verb_forward() {
   return {"forward", 95, "Run a model once on given tokens and write every intermediate tensor", [](CLI::App& verb) {
             auto args = std::make_shared<ForwardArguments>();
             verb.add_option("--model", args->model, "model folder")->required()->type_name("MODEL-DIR");
-            verb.add_option("--input", args->input, "safetensors file with input_ids, and optionally attention_mask and position_ids: int64 [B, S]")
+            verb.add_option("--input", args->input, "safetensors file with input_ids, and optionally attention_mask and position_ids: int64 [B, S]; for a model with an encoder also decoder_input_ids")
                 ->required()
                 ->type_name("FILE");
             verb.add_option("--output", args->output, "safetensors file to write: logits, hidden_states.{i}, moe.{i}.router_logits, ...")

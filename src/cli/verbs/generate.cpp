@@ -15,20 +15,53 @@
 
 #include <CLI/CLI.hpp>
 
+#include <optional>
+
 namespace switchyard::cli {
 namespace {
 
 struct GenerateArguments {
-  std::string model, prompt, prompt_file, dtype = "float32";
-  std::vector<int32_t> ids;
+  std::string model, prompt, prompt_file, source, dtype = "float32";
+  std::vector<int32_t> ids, source_ids;
   GenerateOptions options;
   bool json = false;
 };
 
+const Tokenizer& need_tokenizer(const GenerateArguments& args, const Tokenizer* tokenizer, const char* what, const char* option) {
+  if (!tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json, so a text {} means nothing; give token ids with {}", args.model, what, option);
+  return *tokenizer;
+}
+
 std::vector<int32_t> read_prompt(const GenerateArguments& args, const Tokenizer* tokenizer) {
   if (!args.ids.empty()) return args.ids;
-  if (!tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json, so a text prompt means nothing; give token ids with --ids", args.model);
-  return prompt_ids(*tokenizer, args.prompt_file.empty() ? args.prompt : read_text_file(args.prompt_file));
+  return prompt_ids(need_tokenizer(args, tokenizer, "prompt", "--ids"), args.prompt_file.empty() ? args.prompt : read_text_file(args.prompt_file));
+}
+
+std::optional<int32_t> token_of(const Checkpoint& checkpoint, const char* key) {
+  const auto& config = checkpoint.config;
+  if (!config.is_object() || !config.contains(key) || !config[key].is_number_integer()) return std::nullopt;
+  return config[key].get<int32_t>();
+}
+
+// A decoder begins with a token of its own; the text of the prompt, if there is one, goes behind it.
+std::vector<int32_t> read_decoder_prompt(const GenerateArguments& args, const Checkpoint& checkpoint) {
+  if (!args.ids.empty()) return args.ids;
+  const auto start = token_of(checkpoint, "decoder_start_token_id");
+  if (!start) fail(ErrorKind::checkpoint, "{}: config.json has no decoder_start_token_id; give the first tokens of the decoder with --ids", args.model);
+  std::vector<int32_t> out{*start};
+  const std::string text = args.prompt_file.empty() ? args.prompt : read_text_file(args.prompt_file);
+  if (text.empty()) return out;
+  const auto more = need_tokenizer(args, checkpoint.tokenizer.get(), "prompt", "--ids").encode(text, /*add_template=*/false);
+  out.insert(out.end(), more.begin(), more.end());
+  return out;
+}
+
+// What the encoder reads, and the token that ends its answer.
+void read_source(GenerateArguments& args, const Checkpoint& checkpoint) {
+  args.options.source = args.source_ids;
+  if (!args.source.empty()) args.options.source = need_tokenizer(args, checkpoint.tokenizer.get(), "source", "--source-ids").encode(args.source, /*add_template=*/true);
+  if (args.options.source.empty()) fail(ErrorKind::usage, "{} has an encoder, which reads a source; give it with --source or --source-ids", args.model);
+  args.options.end_id = token_of(checkpoint, "eos_token_id");
 }
 
 void print_generated(const GenerateArguments& args, const std::vector<int32_t>& prompt, const Generated& result, size_t streamed, bool has_text) {
@@ -51,7 +84,10 @@ void run_generate(GenerateArguments args) {
   args.options.compute = parse_compute_type(args.dtype);
   const Checkpoint checkpoint = load_checkpoint(find_model(args.model));
   const Tokenizer* tokenizer = checkpoint.tokenizer.get();
-  const auto prompt = read_prompt(args, tokenizer);
+  const bool reads = checkpoint.model->encoder() != nullptr;
+  if (!reads && (!args.source.empty() || !args.source_ids.empty())) fail(ErrorKind::usage, "{} has no encoder that could read a source", args.model);
+  if (reads) read_source(args, checkpoint);
+  const auto prompt = reads ? read_decoder_prompt(args, checkpoint) : read_prompt(args, tokenizer);
   const InterruptScope interrupts;
   size_t streamed = 0;
   const auto stream = [&](int32_t, std::string_view text) {
@@ -76,12 +112,15 @@ VerbEntry verb_generate() {
             auto* prompt = verb.add_option("prompt", args->prompt, "text to continue; empty = at the start of a document")->type_name("TEXT");
             auto* file = verb.add_option("--prompt-file", args->prompt_file, "read the prompt from a file")->type_name("FILE")->excludes(prompt);
             verb.add_option("--ids", args->ids, "the prompt as token ids: 1,2,3")->delimiter(',')->type_name("IDS")->excludes(prompt)->excludes(file);
+            auto* source = verb.add_option("--source", args->source, "text that a model with an encoder reads: the question, or what is to be translated")->type_name("TEXT");
+            verb.add_option("--source-ids", args->source_ids, "the source as token ids")->delimiter(',')->type_name("IDS")->excludes(source);
             add_sampling_options(verb, args->options);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "ids, text and timing as JSON, when all is done");
             verb.footer("Examples:\n  switchyard generate runs/demo \"It was a dark\" --temperature 0.8 --top-p 0.95\n"
-                        "  switchyard generate model/ --ids 1,2,3 --ignore-eos --temperature 0 --max-tokens 16 --json");
+                        "  switchyard generate model/ --ids 1,2,3 --ignore-eos --temperature 0 --max-tokens 16 --json\n"
+                        "  switchyard generate switch-base-8/ --source \"A <extra_id_0> walks into a bar.\" --temperature 0");
             verb.callback([args] { run_generate(*args); });
           }};
 }
