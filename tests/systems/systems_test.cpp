@@ -101,7 +101,12 @@ TEST_P(EverySystem, RecipeTakesThreeTrainingSteps) {
   for (int i = 0; i < 200; ++i) text += "Line " + std::to_string(i * i) + " of a text that is short.\n";
   write_file_atomic(work / "text.txt", text);
   Losses losses;
-  const auto result = train(quick(system, work / "text.txt"), {.folder = work / "run"}, losses);
+  const Recipe recipe = quick(system, work / "text.txt");
+  if (recipe.model.encoder) {  // its miniature runs in Presets; there are no pairs of texts to train it with
+    EXPECT_THROW((void)train(recipe, {.folder = work / "run"}, losses), Error);
+    return;
+  }
+  const auto result = train(recipe, {.folder = work / "run"}, losses);
   EXPECT_EQ(result.status, TrainStatus::finished);
   ASSERT_EQ(losses.values.size(), 3u);
   for (const double loss : losses.values) EXPECT_TRUE(std::isfinite(loss) && loss > 0) << loss;
