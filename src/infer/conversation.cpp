@@ -73,7 +73,9 @@ Generated Conversation::answer(LanguageModel& model, const Tokenizer& tokenizer,
   const auto ids = has_own_template_ ? tokenizer.encode(text) : prompt_ids(tokenizer, text);
   GenerateOptions with_end = options;
   const std::string end = end_of_answer();
-  const auto end_id = end.empty() ? std::nullopt : tokenizer.token_to_id(end);
+  auto end_id = end.empty() ? std::nullopt : tokenizer.token_to_id(end);
+  // Only special tokens, which leave no text, are told by their id; an ordinary one is a text to stop at.
+  if (end_id && !tokenizer.decode(std::span(&*end_id, 1)).empty()) end_id.reset();
   if (!end.empty() && !end_id) with_end.stop.push_back(end);
   if (!has_own_template_) with_end.stop.push_back("\nuser:");
   bool ended = false;
