@@ -188,7 +188,7 @@ struct ModelSpec {
   BlockSpec mixer = "attention";
   std::string norm = "rms";  // rms | layer | layer_no_bias
   bool sandwich_norm = false;  // a second norm behind every mixer and network, before the residual sum
-  std::string positions = "rotary";  // rotary | learned | sinusoidal | relative | none
+  std::string positions = "rotary";  // rotary | learned | sinusoidal | relative | relative_first | none
   RopeSpec rope = {};
   int64_t relative_buckets = 32, relative_distance = 128;
   int64_t padding_id = -1;   // has no sinusoidal position (the first is padding_id + 1), and its embedding no gradient as an input
@@ -219,7 +219,7 @@ struct ModelSpec {
     v("norm", norm, "rms, layer (LayerNorm) or layer_no_bias");
     v("sandwich_norm", sandwich_norm, "a second norm behind every mixer and network, before the residual sum");
     v("positions", positions, "rotary, learned (a vector per position is added to the embedding), sinusoidal (a fixed one), "
-      "relative (a learned bias of the scores per distance and head, one table per stack) or none");
+      "relative (a learned bias of the scores per distance and head, one table per stack), relative_first (in its first layer alone) or none");
     v("rope", rope, "what is special about rotary positions");
     v("relative_buckets", relative_buckets, "relative positions: rows of the table; near distances have one each");
     v("relative_distance", relative_distance, "relative positions: distances from here on share the last row");

@@ -4,6 +4,7 @@
 #include "infer/text_stream.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/eval_mode.h"
+#include "models/position_tables.h"
 #include "switchyard/error.h"
 #include "switchyard/random.h"
 
@@ -19,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Distances between tokens have no end; positions do.
-int64_t longest(const ModelSpec& spec) { return spec.positions == "relative" ? std::numeric_limits<int64_t>::max() : spec.max_positions; }
+int64_t longest(const ModelSpec& spec) { return has_distances(spec) ? std::numeric_limits<int64_t>::max() : spec.max_positions; }
 
 void check_source(const ModelSpec& spec, const GenerateOptions& options) {
   if (spec.encoder && options.source.empty()) fail(ErrorKind::usage, "the model has an encoder, which needs a source beside the prompt, and there is none");

@@ -5,6 +5,7 @@
 #include "models/mixer_of.h"
 #include "models/mixtures.h"
 #include "models/norm.h"
+#include "models/position_tables.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 #include "switchyard/gate.h"
@@ -114,7 +115,7 @@ ParameterCount count_parameters(const ModelSpec& spec) {
   const int64_t norms = ((s.num_branches() - copied_branches) * (s.sandwich_norm ? 2 : 1) + 1) * norm_size(s);
   out.parts.push_back({"embedding", vocab, vocab, 0});
   if (s.positions == "learned") out.parts.push_back({"positions", s.max_positions * s.d_model, s.max_positions * s.d_model, 0});
-  if (s.positions == "relative") out.parts.push_back({"relative positions", s.relative_buckets * s.num_heads, s.relative_buckets * s.num_heads, 0});
+  if (has_distances(s)) out.parts.push_back({"relative positions", s.relative_buckets * s.num_heads, s.relative_buckets * s.num_heads, 0});
   for (const auto& group : groups)
     if (group.plan.mixer && !copied(group)) add(out.parts, mixer_part(s, group));
   out.parts.push_back({"norms", norms, norms, 0});

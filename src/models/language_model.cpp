@@ -143,7 +143,7 @@ LanguageModel::LanguageModel(const ModelSpec& spec, std::optional<uint64_t> seed
   if (spec_.head_bias) impl_->head_bias = register_parameter("head_bias", torch::zeros({spec_.vocab_size}));
   if (spec_.positions == "learned")
     impl_->position_embed = register_parameter("position_embed", normal_weight(stream, "position_embed", {spec_.max_positions, spec_.d_model}, spec_.init_std));
-  if (spec_.positions == "relative")
+  if (has_distances(spec_))
     impl_->relative = register_parameter("relative", normal_weight(stream, "relative", {spec_.relative_buckets, spec_.num_heads}, spec_.init_std));
   impl_->rotary = Rotary(spec_, rotary_dims(spec_));
   if (!spec_.encoder) return;
@@ -181,7 +181,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
 
   CallContext call;
   // Distances have no end; all other positions do.
-  call.positions = positions_of(batch, options, spec_.positions == "relative" ? std::numeric_limits<int64_t>::max() : spec_.max_positions);
+  call.positions = positions_of(batch, options, has_distances(spec_) ? std::numeric_limits<int64_t>::max() : spec_.max_positions);
   call.rotary = impl_->rotary.upto(call.positions.numel() > 0 ? call.positions.max().item<int64_t>() + 1 : 1);
   set_segments(call, batch, options.cache);
   set_previous(call, ids, options.cache);
@@ -224,6 +224,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
       give_own_node(done);
     }
     if (shortcuts) call.previous_input = input, call.previous_mixed = done.mixed;
+    if (spec_.positions == "relative_first") call.position_bias = torch::Tensor();
     if (block->moe()) out.stats.push_back(done.moe.stats);
     if (done.mixer.stats) out.mixer_stats.push_back(*done.mixer.stats);
     out.mixtures.insert(out.mixtures.end(), done.mixtures.begin(), done.mixtures.end());

@@ -8,6 +8,7 @@
 #include "models/mixer_of.h"
 #include "models/mixtures.h"
 #include "models/placement.h"
+#include "models/position_tables.h"
 #include "models/rotary.h"
 #include "switchyard/dispatcher.h"
 #include "switchyard/error.h"
@@ -65,13 +66,13 @@ void resolve_heads(ModelSpec& s) {
 // Only attention adds a bias per distance to its scores.
 void check_distances(const ModelSpec& s) {
   at_least(s.padding_id, -1, "padding_id");
-  if (s.positions != "relative") return;
+  if (!has_distances(s)) return;
   at_least(s.relative_buckets, 4, "relative_buckets");
   if (s.relative_distance <= s.relative_buckets / 2)
     fail(ErrorKind::config, "model.relative_distance = {}, expected more than half of relative_buckets = {}", s.relative_distance, s.relative_buckets);
   for (const auto& group : layer_groups(s))
     if (group.plan.mixer && group.plan.mixer->kind != "attention" && group.plan.mixer->kind != "cross_attention")
-      fail(ErrorKind::config, "model.positions = 'relative': the mixer '{}' of layer {} knows no distances; expected attention", group.plan.mixer->kind, group.first);
+      fail(ErrorKind::config, "model.positions = '{}': the mixer '{}' of layer {} knows no distances; expected attention", s.positions, group.plan.mixer->kind, group.first);
 }
 
 bool must_be_causal(const ModelSpec& s) { return s.causal && !s.moe->allow_lookahead; }
@@ -245,7 +246,7 @@ ModelSpec ModelSpec::resolved() const {
   positive(s.norm_eps, "norm_eps");
   positive(s.rope_theta, "rope_theta");
   one_of(s.norm, {"rms", "layer", "layer_no_bias"}, "norm");
-  one_of(s.positions, {"rotary", "learned", "sinusoidal", "relative", "none"}, "positions");
+  one_of(s.positions, {"rotary", "learned", "sinusoidal", "relative", "relative_first", "none"}, "positions");
   check_rope(s);
   check_distances(s);
   positive(s.embed_scale, "embed_scale");

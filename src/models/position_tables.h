@@ -5,6 +5,9 @@
 
 namespace switchyard {
 
+// Does the model have a bias per distance (relative, relative_first) instead of positions?
+[[nodiscard]] inline bool has_distances(const ModelSpec& spec) { return spec.positions.starts_with("relative"); }
+
 // Number of the position of each token of ids [B, S], those that `cache` holds before them counted: padding_id + 1, + 2, ... ;
 // tokens that are padding_id have none (-1) and are not counted. `given` [B, S], counted from 0, replaces the counting when it is defined.
 [[nodiscard]] torch::Tensor numbered_positions(const torch::Tensor& ids, const torch::Tensor& given, int64_t padding_id, const KvCache* cache);

@@ -85,7 +85,7 @@ TEST_P(Positions, GradientsReachTheEmbeddingThroughBothStacks) {
     EXPECT_TRUE(item.value().grad().defined() || item.key().find("experts") != std::string::npos || item.key() == "head") << item.key();
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Positions, ::testing::Values("rotary", "learned", "sinusoidal", "relative", "none"));
+INSTANTIATE_TEST_SUITE_P(All, Positions, ::testing::Values("rotary", "learned", "sinusoidal", "relative", "relative_first", "none"));
 
 TEST(EncoderDecoder, WhatDoesNotFitIsRefusedByName) {
   ModelSpec s = two_stacks("relative");
@@ -104,8 +104,8 @@ TEST(EncoderDecoder, WhatDoesNotFitIsRefusedByName) {
   s.relative_distance = 16;
   expect_error(ErrorKind::config, {"relative_distance = 16"}, [&] { (void)s.resolved(); });
   s = two_stacks("relative");
-  s.pattern[0].kind = "mamba";
-  expect_error(ErrorKind::config, {"relative", "mamba"}, [&] { (void)s.resolved(); });
+  s.pattern[0].kind = "mla";
+  expect_error(ErrorKind::config, {"relative", "mla"}, [&] { (void)s.resolved(); });
   LanguageModel model(two_stacks("none"));
   expect_error(ErrorKind::usage, {"source_ids"}, [&] { (void)model.forward(batch_of({}, some_ids({1, 2}))); });
   expect_error(ErrorKind::usage, {"source_ids", "1 texts"}, [&] { (void)model.forward(batch_of(torch::zeros({2, 3}, torch::kInt64), some_ids({1, 2}))); });
@@ -153,6 +153,26 @@ TEST(RelativePositions, TheBiasOfAPairIsTheRowOfItsDistance) {
     for (int64_t k = 0; k < 5; ++k)
       for (int64_t h = 0; h < 2; ++h)
         EXPECT_EQ(bias[0][h][q][k].item<float>(), table[bucket_by_counting(k - (q + 3), false, 32, 128)][h].item<float>()) << q << " " << k;
+}
+
+// Without attention in the first layers only later ones can tell one table from another.
+TEST(RelativePositions, ActInEveryLayerOrInTheFirstAlone) {
+  for (const bool first_only : {false, true}) {
+    LanguageModel model(two_stacks(first_only ? "relative_first" : "relative"));
+    model.eval();
+    const torch::NoGradGuard no_grad;
+    auto weights = model.named_parameters();
+    const auto run = [&] { return model.forward(batch_of(some_ids({3, 1, 4, 1, 5}), some_ids({9, 2, 6}))).hidden; };
+    for (const char* stack : {"", "encoder."}) {
+      const auto before = run();
+      weights[std::string(stack) + "relative"].neg_();
+      EXPECT_FALSE(close_to(run(), before, 1e-4, 0)) << "the first layer of '" << stack << "' has a bias";
+      weights[std::string(stack) + "layers.0.attn.o_proj"].zero_();
+      const auto deaf = run();
+      weights[std::string(stack) + "relative"].neg_();
+      EXPECT_EQ(static_cast<bool>(close_to(run(), deaf, 1e-6, 0)), first_only) << stack;
+    }
+  }
 }
 
 TEST(SinusoidalPositions, AreSinesThenCosinesAndZeroForPadding) {

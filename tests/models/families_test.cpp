@@ -174,6 +174,56 @@ TEST(Families, OptionsOfTheKeysSurviveTheWayThroughTheSpecification) {
                 [](const ModelSpec& s) { return s.layer(3).mixer->kind == "attention" && s.layer(2).moe.has_value(); });
 }
 
+// Folders of transformers 5 compute the bias per distance in the first layer alone; the published weights come from before.
+TEST(Families, SwitchKnowsInWhichLayersDistancesAct) {
+  json config = golden_config("switch_transformers");
+  EXPECT_EQ(read("switch_transformers", config).positions, "relative_first");
+  config["transformers_version"] = "4.25.0.dev0";
+  const ModelSpec everywhere = read("switch_transformers", config);
+  EXPECT_EQ(everywhere.positions, "relative");
+  EXPECT_EQ(cannot_state(find_family("switch_transformers"), everywhere), std::nullopt);
+  config["transformers_version"] = "5.12.1";
+  config["relative_attention_in_first_layer_only"] = false;
+  EXPECT_EQ(read("switch_transformers", config).positions, "relative");
+}
+
+TEST(Families, StacksOfTwoFamiliesRefuseWhatTheyDoNotKnow) {
+  const auto refused = [](const std::string& family, ErrorKind kind, std::initializer_list<std::string_view> words, const std::function<void(json&)>& change) {
+    json config = golden_config(family);
+    change(config);
+    expect_error(kind, words, [&] { (void)read(family, config); });
+  };
+  refused("switch_transformers", ErrorKind::unsupported, {"dense_act_fn = 'gated-gelu'"}, [](json& c) { c["dense_act_fn"] = "gated-gelu"; });
+  refused("switch_transformers", ErrorKind::unsupported, {"router_bias"}, [](json& c) { c["router_bias"] = true; });
+  refused("switch_transformers", ErrorKind::config, {"num_sparse_encoder_layers = 9", "4 layers"}, [](json& c) { c["num_sparse_encoder_layers"] = 9; });
+  refused("nllb-moe", ErrorKind::unsupported, {"second_expert_policy"}, [](json& c) { c["second_expert_policy"] = "random"; });
+  refused("nllb-moe", ErrorKind::unsupported, {"encoder_ffn_dim = 24", "decoder_ffn_dim = 48"}, [](json& c) { c["decoder_ffn_dim"] = 48; });
+  refused("nllb-moe", ErrorKind::config, {"encoder_attention_heads = 5", "d_model = 32"}, [](json& c) { c["encoder_attention_heads"] = c["decoder_attention_heads"] = 5; });
+}
+
+TEST(Families, OptionsOfTwoStacksSurviveTheWayThroughTheSpecification) {
+  const auto stated = [](const std::string& family, const std::function<void(json&)>& change) {
+    json config = golden_config(family);
+    change(config);
+    const ModelSpec spec = read(family, config).resolved();
+    EXPECT_EQ(cannot_state(find_family(family), spec), std::nullopt) << family << ": " << config.dump();
+    return spec;
+  };
+  EXPECT_FALSE(stated("switch_transformers", [](json& c) {
+                 c["num_sparse_encoder_layers"] = c["num_sparse_decoder_layers"] = c["encoder_sparse_step"] = c["decoder_sparse_step"] = 0;
+               }).moe.has_value());  // plain T5
+  const auto all = stated("switch_transformers", [](json& c) {
+    c["num_sparse_encoder_layers"] = c["num_sparse_decoder_layers"] = 4;
+    c["encoder_sparse_step"] = c["decoder_sparse_step"] = 1;
+    c["tie_word_embeddings"] = false;
+  });
+  EXPECT_TRUE(all.is_moe_layer(1) && all.is_moe_layer(3) && all.logit_scale == 1);
+  EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = 0.3; }).moe->capacity.eval_factor, 0.3 * 6);
+  EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = -1.0; }).moe->capacity.eval_rows, 64);
+  EXPECT_FALSE(stated("nllb-moe", [](json& c) { c["normalize_router_prob_before_dropping"] = true, c["moe_token_dropout"] = 0.0; }).moe->capacity.renorm_after_drop);
+  EXPECT_EQ(stated("nllb-moe", [](json& c) { c["batch_prioritized_routing"] = true, c["scale_embedding"] = false; }).moe->capacity.priority.kind, "score");
+}
+
 TEST(Families, WrongValuesAreRefusedByName) {
   const auto expect_wrong = [](std::initializer_list<std::string_view> words, const std::function<void(json&)>& change) {
     json config = golden_config("mixtral");

@@ -5,7 +5,9 @@
 
 #include "switchyard/error.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace switchyard {
 namespace {
@@ -21,7 +23,7 @@ struct SwitchTransformers final : HfEncoderDecoder {
     s.head_dim = config.size("d_kv", 64);
     s.d_ff = config.size("d_ff", 2048);
     s.norm_eps = config.number("layer_norm_epsilon", 1e-6);
-    s.positions = "relative";
+    s.positions = first_layer_only(config) ? "relative_first" : "relative";
     s.relative_buckets = config.size("relative_attention_num_buckets", 32);
     s.relative_distance = config.size("relative_attention_max_distance", 128);
     s.max_positions = config.size("n_positions", 512);
@@ -50,6 +52,7 @@ struct SwitchTransformers final : HfEncoderDecoder {
     config["n_positions"] = s.max_positions;
     config["num_experts"] = m.num_experts;
     config["num_heads"] = s.num_heads;
+    config["relative_attention_in_first_layer_only"] = s.positions == "relative_first";
     config["relative_attention_max_distance"] = s.relative_distance;
     config["relative_attention_num_buckets"] = s.relative_buckets;
     config["router_bias"] = false;
@@ -114,6 +117,12 @@ struct SwitchTransformers final : HfEncoderDecoder {
     for (int64_t step = 0; step <= layers; ++step)
       if (every(layers, step) == sparse) return step;
     return 0;  // no step says it: cannot_state will find the difference
+  }
+
+  // T5 and the published weights have the bias in every layer, as transformers 4 computes. transformers 5 (measured: 5.12.1) hands it to
+  // no layer but the first, which is then what a folder that it wrote was made with. Our own key settles it.
+  static bool first_layer_only(HfConfig& config) {
+    return config.flag("relative_attention_in_first_layer_only", std::atoi(config.text("transformers_version", "4").c_str()) >= 5);
   }
 
   static void read_experts(HfConfig& config, ModelSpec& s) {
