@@ -1,6 +1,7 @@
 #include "core/ffn_bank.h"
 
 #include "core/ops.h"
+#include "core/untouched_zeros.h"
 #include "switchyard/error.h"
 #include "switchyard/random.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 // [local, rows, cols]; the draw of an expert depends on its global number, not on who holds it. std = 0: weights come later.
 torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t cols, double std) {
-  if (std == 0) return torch::zeros({s.local(), rows, cols});
+  if (std == 0) return untouched_zeros({s.local(), rows, cols});
   auto w = torch::empty({s.local(), rows, cols});
   for (int64_t e = 0; e < s.local(); ++e)
     RandomStream(s.seed).at(name, static_cast<uint64_t>(s.layer)).at("expert", static_cast<uint64_t>(s.first_expert + e))

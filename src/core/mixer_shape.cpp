@@ -1,3 +1,4 @@
+#include "core/untouched_zeros.h"
 #include "switchyard/mixer.h"
 
 namespace switchyard {
@@ -13,8 +14,9 @@ torch::Tensor MixerShape::constant(torch::IntArrayRef shape, double value) const
 }
 
 torch::Tensor MixerShape::weight(std::string_view name, torch::IntArrayRef shape, double std) const {
-  auto out = constant(shape, 0);
-  if (sizes_only || !seed) return out;
+  if (sizes_only) return constant(shape, 0);
+  if (!seed) return untouched_zeros(shape);
+  auto out = torch::empty(shape, torch::kFloat32);
   RandomStream(*seed, "init").at("layer", static_cast<uint64_t>(layer)).at(name).fill_normal(out.data_ptr<float>(), out.numel());
   return out.mul_(std);
 }
