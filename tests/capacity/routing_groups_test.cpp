@@ -15,7 +15,7 @@ std::vector<std::vector<int64_t>> groups_of(const std::string& rows, int64_t siz
   for (const char c : rows) valid.push_back(c == 'x');
   in.valid = torch::tensor(valid, torch::kUInt8).to(torch::kBool);
   std::vector<std::vector<int64_t>> out;
-  for (const auto& g : routing_groups(in, static_cast<int64_t>(rows.size()), size)) out.push_back({g.first, g.last, g.tokens});
+  for (const auto& g : routing_groups(in, static_cast<int64_t>(rows.size()), size, /*per_sequence=*/false)) out.push_back({g.first, g.last, g.tokens});
   return out;
 }
 

@@ -1,5 +1,6 @@
 // Models as lists of layers: the same blocks as without a list, and blocks that only a list can say.
 #include "core/ops.h"
+#include "base/config_tree.h"
 #include "expect_error.h"
 #include "models/canonical_spec.h"
 #include "models/family.h"
