@@ -6,6 +6,7 @@
 // Options are what published models add: biases, RMSNorm of queries and keys per head (arXiv:2302.05442) or over the whole
 // projection, values of q, k and v clipped, a window (arXiv:2004.05150), a cap of the scores, sinks (arXiv:2309.17453).
 #include "core/ops.h"
+#include "core/projection.h"
 #include "core/rotate_heads.h"
 #include "switchyard/error.h"
 #include "switchyard/mixer.h"
@@ -96,14 +97,6 @@ class Attention final : public Mixer {
   }
 
  private:
-  struct Projection {
-    torch::Tensor weight, bias;
-    torch::Tensor operator()(const torch::Tensor& x) const {
-      const auto y = ops::linear(x, weight);
-      return bias.defined() ? y + bias : y;
-    }
-  };
-
   Options o_;
   MixerShape s_;
   Projection q_proj_, k_proj_, v_proj_, o_proj_;  // [H*c, d], [G*c, d], [G*c, d], [d, H*c]

@@ -6,6 +6,7 @@
 // Neither rotary positions nor a bias per distance act here (T5, arXiv:1910.10683). With a cache keys and values are made once,
 // in the first call.
 #include "core/ops.h"
+#include "core/projection.h"
 #include "switchyard/error.h"
 #include "switchyard/mixer.h"
 
@@ -67,13 +68,6 @@ class CrossAttention final : public Mixer {
   }
 
  private:
-  struct Projection {
-    torch::Tensor weight, bias;
-    torch::Tensor operator()(const torch::Tensor& x) const {
-      const auto y = ops::linear(x, weight);
-      return bias.defined() ? y + bias : y;
-    }
-  };
   struct Source {
     torch::Tensor k, v, segments;
   };

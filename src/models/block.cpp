@@ -1,8 +1,8 @@
 #include "models/block.h"
 
+#include "core/gate_input.h"
 #include "core/ops.h"
 #include "core/sequences.h"
-#include "core/gate_input.h"
 #include "models/initial_weights.h"
 #include "models/mixer_of.h"
 #include "models/mixtures.h"

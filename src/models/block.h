@@ -1,11 +1,11 @@
 // One layer of the stack, pre-norm:
 //   h = x + r dropout(mixer(norm(x)))      y = h + r dropout(ffn(norm(h)))
-// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert; r = residual_scale (and stream_scale and
-// residual, ModelSpec, say what it is added to). A layer of a pattern may
-// have only one of the two, or a dense network and experts, in this order. With sandwich_norm what a branch adds is normed as
-// well. moe.input says what experts read instead of h: x itself, so that they need not wait for the mixer ("layer"; Arctic), or what the
-// layer before held in front of or behind its mixer, so that they can travel while that layer works ("previous_layer",
-// "previous_mixer"; shortcut-connected experts, arXiv:2404.05019).
+// where ffn is the Mixture-of-Experts layer, or the dense layer: a bank of one expert; r = residual_scale (stream_scale and
+// residual, in ModelSpec, say what it is added to). A layer of a pattern may have only one of the two, or a dense network and
+// experts, in this order. With sandwich_norm what a branch adds is normed as well. moe.input says what experts read instead of
+// h: x itself, so that they need not wait for the mixer ("layer"; Arctic), or what the layer before held in front of or behind
+// its mixer, so that they can travel while that layer works ("previous_layer", "previous_mixer"; shortcut-connected experts,
+// arXiv:2404.05019).
 // Mixtures may sit at the linears and activations of mixer and dense network (site.h).
 #pragma once
 
@@ -22,7 +22,6 @@ class Block final : public StackLayer {
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) override;
   [[nodiscard]] int64_t layer() const override { return layer_; }
   [[nodiscard]] MoELayer* moe() override { return moe_.get(); }
-  [[nodiscard]] const Mixer* mixer() const override { return mixer_.get(); }
   [[nodiscard]] SiteMixtures* mixtures() override { return mixtures_.get(); }
 
  private:

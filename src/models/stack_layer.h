@@ -25,7 +25,6 @@ class StackLayer : public torch::nn::Module {
   [[nodiscard]] virtual torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) = 0;
   [[nodiscard]] virtual int64_t layer() const = 0;
   [[nodiscard]] virtual MoELayer* moe() = 0;  // null where no expert is chosen
-  [[nodiscard]] virtual const Mixer* mixer() const { return nullptr; }  // null without one
   [[nodiscard]] virtual SiteMixtures* mixtures() { return nullptr; }  // null without any
 };
 
