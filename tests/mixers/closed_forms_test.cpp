@@ -136,6 +136,35 @@ TEST(Lightning, EqualsItsDefinition) {
   EXPECT_LT((as_double(run(*mixer, x, plain_call(6))[0]) - y).abs().max().item<double>(), 1e-5);
 }
 
+// Token by token: the filter, its norm, and what comes of queries and keys of it and of values of the input.
+TEST(LocalizedFilterAttention, EqualsItsDefinition) {
+  const c10::NoGradGuard no_grad;
+  auto unturned = shape();
+  unturned.rotary = false;
+  const auto mixer = mixer_registry().make("lf_attention", unturned);
+  for (const char* bias : {"conv1_bias", "conv2_bias"}) mixer->named_parameters()[bias].copy_(normal(mixer->named_parameters()[bias].sizes(), 8));
+  const auto input = normal({1, 6, 12}, 1);
+  const auto p = [&](const char* name) { return as_double(mixer->named_parameters()[name]); };
+  const auto convolved = [&](const torch::Tensor& x, const torch::Tensor& w, const torch::Tensor& bias) {
+    std::vector<torch::Tensor> rows;
+    for (int64_t t = 0; t < x.size(0); ++t) {
+      auto row = at::mv(w[1], x[t]) + bias;
+      if (t > 0) row = row + at::mv(w[0], x[t - 1]);
+      rows.push_back(row);
+    }
+    return at::stack(rows);
+  };
+  const auto x = as_double(input[0]);
+  const auto sum = x + convolved(convolved(x, p("conv1"), p("conv1_bias")), p("conv2"), p("conv2_bias"));
+  const auto f = sum / at::sqrt(sum.square().mean(-1, true) + 1e-5);
+  const auto head = [](const torch::Tensor& t, int64_t h) { return t.slice(1, 4 * h, 4 * h + 4); };
+  const auto q = at::matmul(f, p("q_proj").t()), k = at::matmul(f, p("k_proj").t()), v = at::matmul(x, p("v_proj").t());
+  std::vector<torch::Tensor> heads;
+  for (int64_t h = 0; h < 4; ++h) heads.push_back(by_hand(head(q, h), head(k, h / 2), head(v, h / 2), {.scale = 0.5, .sinks = {}, .bias = {}}, h));
+  const auto y = at::matmul(at::cat(heads, 1), p("o_proj").t());
+  EXPECT_LT((as_double(run(*mixer, input, plain_call(6))[0]) - y).abs().max().item<double>(), 1e-5 * y.abs().max().item<double>());
+}
+
 // Token by token, expert by expert.
 TEST(MixtureOfAttentionHeads, EqualsALoopOverTokensAndExperts) {
   const c10::NoGradGuard no_grad;
