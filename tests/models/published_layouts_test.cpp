@@ -13,6 +13,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <map>
+
 namespace switchyard::published_layouts_test {  // its own: tests of a folder compile as one unit
 namespace {
 
@@ -112,6 +114,25 @@ TEST_P(PublishedLayouts, NamesAndShapesAreThosePublishedAndModelsSurvive) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, PublishedLayouts, ::testing::ValuesIn(layouts()), [](const auto& info) { return info.param.family; });
+
+// A config without layer_types means the order of its family: first a window or full attention, then the other kind, in turn.
+TEST(LayerTypes, LeftOutMeanTheOrderOfTheFamily) {
+  const std::map<std::string, std::vector<std::string>> orders = {{"gpt_oss", {"sliding_attention", "full_attention", "sliding_attention"}},
+                                                                  {"minimax", {"full_attention", "linear_attention", "full_attention"}}};
+  size_t seen = 0;
+  for (const auto& layout : layouts()) {
+    const auto order = orders.find(layout.family);
+    if (order == orders.end()) continue;
+    auto config = with(layout.config, {{"num_hidden_layers", 3}});
+    const auto read = [&] { return to_json(find_family(layout.family).family->read_config(config_from_json(config, "config.json"))); };
+    config.erase("layer_types");
+    const auto left_out = read();
+    config["layer_types"] = order->second;
+    EXPECT_EQ(first_difference(read(), left_out), "") << layout.family;
+    ++seen;
+  }
+  EXPECT_EQ(seen, orders.size());
+}
 
 // gpt-oss: column 2j of the joint matrix is the gate of neuron j, column 2j + 1 its up half; matrices are stored transposed.
 TEST(GptOss, ColumnsOfGateAndUpStandInTurn) {
