@@ -133,6 +133,16 @@ struct MixtureSpec {
 
 // One entry of ModelSpec::pattern: the parts of a layer, each with its own norm and residual sum, and what is special about
 // them. The word alone is the short form.
+// The sum of the residual stream and what a branch adds: stream_scale * stream + residual_scale * branch.
+struct SumSpec {
+  double stream_scale = 0, residual_scale = 0;
+
+  template <class V> void fields(V&& v) {
+    v("stream_scale", stream_scale, "factor of the stream; 0 = the model's");
+    v("residual_scale", residual_scale, "factor of what is added; 0 = the model's");
+  }
+};
+
 struct LayerSpec {
   static constexpr bool kShortForm = true;
   std::string kind;             // a mixer, dense, moe, or a mixer with one of them: attention+moe; `attention` is the model's mixer
@@ -141,6 +151,7 @@ struct LayerSpec {
   std::optional<BlockSpec> ffn;  // likewise
   int64_t d_expert = 0;         // of its experts; 0 = the model's
   ConfigNode moe;               // keys of MoESpec, read over a copy of the model's
+  std::optional<SumSpec> mixer_sum, network_sum;  // of this layer
 
   template <class V> void fields(V&& v) {
     v("kind", kind, "attention (the model's mixer) or another mixer, dense, moe, or mixer+dense, mixer+moe, mixer+dense+moe");
@@ -149,6 +160,8 @@ struct LayerSpec {
     v("ffn", ffn, "kind of the dense network; absent = the model's");
     v("d_expert", d_expert, "inner width of one expert; 0 = the model's");
     v("moe", moe, "keys of [model.moe] that differ in this layer");
+    v("mixer_sum", mixer_sum, "factors of the residual sum behind the mixer; absent = the model's");
+    v("network_sum", network_sum, "factors of the residual sums behind dense network and experts; absent = the model's");
   }
 };
 
@@ -158,12 +171,15 @@ struct LayerPlan {
   std::optional<int64_t> d_ff;  // width of the dense network, if there is one
   BlockSpec ffn;
   std::optional<MoESpec> moe;   // of the experts, if there are any
+  SumSpec mixer_sum, network_sum;
 
   template <class V> void fields(V&& v) {
     v("mixer", mixer, "");
     v("d_ff", d_ff, "");
     v("ffn", ffn, "");
     v("moe", moe, "");
+    v("mixer_sum", mixer_sum, "");
+    v("network_sum", network_sum, "");
   }
 };
 

@@ -16,13 +16,13 @@ struct NetworkForm {
   const char* phi;
   bool gated;
 };
-constexpr NetworkForm kForms[] = {{"relu", "relu", false}, {"gelu", "gelu", false}, {"gelu_tanh", "gelu_tanh", false}, {"geglu", "gelu", true},
+constexpr NetworkForm kForms[] = {{"relu", "relu", false}, {"gelu", "gelu", false}, {"gelu_tanh", "gelu_tanh", false}, {"geglu", "gelu", true}, {"geglu_tanh", "gelu_tanh", true},
                                   {"swiglu", "silu", true}};
 
 const NetworkForm& form_of(const std::string& name) {
   for (const NetworkForm& form : kForms)
     if (name == form.name) return form;
-  fail(ErrorKind::config, "experts nested: of = '{}', expected relu, gelu, gelu_tanh, geglu or swiglu", name);
+  fail(ErrorKind::config, "experts nested: of = '{}', expected relu, gelu, gelu_tanh, geglu, geglu_tanh or swiglu", name);
 }
 
 std::vector<int64_t> widths_of(const std::vector<double>& shares, const BankShape& s) {

@@ -21,7 +21,7 @@ class NestedBank final : public ExpertBank {
     std::string of = "swiglu";
     std::vector<double> shares;
     template <class V> void fields(V&& v) {
-      v("of", of, "the one network: relu, gelu, gelu_tanh, geglu or swiglu");
+      v("of", of, "the one network: relu, gelu, gelu_tanh, geglu, geglu_tanh or swiglu");
       v("shares", shares, "share of the inner neurons of each expert, rising to 1; empty = 1/E, 2/E, ... 1");
     }
   };

@@ -16,10 +16,11 @@ FfnForm partial_form(const std::string& kind) {
     bool gated;
   };
   static constexpr Row kRows[] = {{"relu", "relu", false},     {"relu2", "relu2", false}, {"gelu", "gelu", false}, {"gelu_tanh", "gelu_tanh", false}, {"glu", "sigmoid", true},
-                                  {"bilinear", "identity", true}, {"reglu", "relu", true},   {"geglu", "gelu", true}, {"swiglu", "silu", true}};
+                                  {"bilinear", "identity", true}, {"reglu", "relu", true},   {"geglu", "gelu", true},
+                                  {"geglu_tanh", "gelu_tanh", true}, {"swiglu", "silu", true}};
   for (const Row& row : kRows)
     if (kind == row.name) return {.phi = row.phi, .gated = row.gated};
-  fail(ErrorKind::config, "experts partial: of = '{}', expected relu, relu2, gelu, gelu_tanh, glu, bilinear, reglu, geglu or swiglu", kind);
+  fail(ErrorKind::config, "experts partial: of = '{}', expected relu, relu2, gelu, gelu_tanh, glu, bilinear, reglu, geglu, geglu_tanh or swiglu", kind);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ class PartialBank final : public FfnBank {
     std::string of = "relu", lambda = "both";
     template <class V> void fields(V&& v) {
       FfnOptions::fields(v);
-      v("of", of, "kind of the network: relu, relu2, gelu, gelu_tanh, glu, bilinear, reglu, geglu or swiglu");
+      v("of", of, "kind of the network: relu, relu2, gelu, gelu_tanh, glu, bilinear, reglu, geglu, geglu_tanh or swiglu");
       v("lambda", lambda, "which factor is learnt: both, dynamic, static or none (1)");
     }
   };

@@ -21,11 +21,16 @@ class Lightning final : public Mixer {
  public:
   struct Options {
     int64_t block = 256;
-    template <class V> void fields(V&& v) { v("block", block, "tokens whose scores are made at a time; results do not depend on it"); }
+    double norm_eps = 0;
+    template <class V> void fields(V&& v) {
+      v("block", block, "tokens whose scores are made at a time; results do not depend on it");
+      v("norm_eps", norm_eps, "of the norm behind the sum; 0 = the model's");
+    }
   };
 
-  Lightning(const Options& o, const MixerShape& s) : block_(o.block), s_(s) {
+  Lightning(const Options& o, const MixerShape& s) : block_(o.block), norm_eps_(o.norm_eps > 0 ? o.norm_eps : s.norm_eps), s_(s) {
     if (o.block < 1) fail(ErrorKind::config, "mixer lightning: block = {}, expected at least 1", o.block);
+    if (!(o.norm_eps >= 0)) fail(ErrorKind::config, "mixer lightning: norm_eps = {}, expected 0 or more", o.norm_eps);
     if (!s.causal) fail(ErrorKind::config, "mixer lightning: a state goes from left to right; it needs model.causal = true");
     const int64_t d = s.d_model, width = s.num_heads * s.head_dim;
     qkv_proj_ = register_parameter("qkv_proj", s.weight("qkv_proj", {3 * width, d}, s.init_std));
@@ -53,7 +58,7 @@ class Lightning final : public Mixer {
     }
     if (cache) cache->state[0].copy_(state.memory), cache->state[1].copy_(state.segment);
     const auto o = at::cat(out, 2).transpose(1, 2).reshape({batch, seq, s_.num_heads * c});
-    return ops::linear(ops::rms_norm(o, norm_, s_.norm_eps) * at::sigmoid(ops::linear(x, output_gate_)), out_proj_);
+    return ops::linear(ops::rms_norm(o, norm_, norm_eps_) * at::sigmoid(ops::linear(x, output_gate_)), out_proj_);
   }
 
   std::vector<torch::Tensor> new_state(int64_t batch, int64_t) const override {
@@ -96,6 +101,7 @@ class Lightning final : public Mixer {
   }
 
   int64_t block_;
+  double norm_eps_;
   MixerShape s_;
   std::vector<double> slope_;  // by head
   torch::Tensor qkv_proj_, output_gate_, out_proj_, norm_;

@@ -56,8 +56,9 @@ std::vector<torch::Tensor*> BlockTrace::differentiable() {
 }
 
 Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
-    : layer_(layer), dropout_(spec.dropout), residual_scale_(spec.residual_scale), stream_scale_(spec.stream_scale), adds_to_norm_(spec.residual == "norm") {
+    : layer_(layer), dropout_(spec.dropout), adds_to_norm_(spec.residual == "norm") {
   const LayerPlan plan = spec.layer(layer);
+  mixer_sum_ = plan.mixer_sum, network_sum_ = plan.network_sum;
   const bool post = spec.sandwich_norm;
   if (plan.mixer) {
     attn_norm_ = Norm(*this, "attn_norm", spec);
@@ -80,11 +81,12 @@ Block::Block(const ModelSpec& spec, int64_t layer, std::optional<uint64_t> seed)
   if (mixtures_) register_module("mixtures", mixtures_);
 }
 
-torch::Tensor Block::added(const torch::Tensor& stream, const torch::Tensor& branch, const Norm& behind, const CallContext& call, const char* where) const {
+torch::Tensor Block::added(const torch::Tensor& stream, const torch::Tensor& branch, const SumSpec& sum, const Norm& behind, const CallContext& call,
+                           const char* where) const {
   auto y = behind.defined() ? behind(branch) : branch;
-  if (residual_scale_ != 1) y = y * residual_scale_;
+  if (sum.residual_scale != 1) y = y * sum.residual_scale;
   if (call.training && dropout_ > 0) y = ops::dropout(y, dropout_, call.dropout_stream(where, layer_));
-  return (stream_scale_ != 1 ? stream * stream_scale_ : stream) + y;
+  return (sum.stream_scale != 1 ? stream * sum.stream_scale : stream) + y;
 }
 
 // Merged experts are made once per text, from the mean of its prompt, and stay for all that follows (Lory, arXiv:2405.03133
@@ -135,19 +137,19 @@ torch::Tensor Block::forward(const torch::Tensor& x, const CallContext& call, La
   auto h = x;
   if (mixer_) {
     const auto input = attn_norm_(x);
-    h = added(onto(x, input), mixer_->forward(input, call, cache, trace.mixer, hook), attn_post_norm_, call, "attn_dropout");
+    h = added(onto(x, input), mixer_->forward(input, call, cache, trace.mixer, hook), mixer_sum_, attn_post_norm_, call, "attn_dropout");
   }
   trace.mixed = h;
   if (dense_) {
     const auto input = dense_norm_(h);
     const auto output = dense(input, call, hook);
     if (!moe_) trace.ffn_input = input, trace.ffn_output = output;
-    h = added(onto(h, input), output, dense_post_norm_, call, moe_ ? "dense_dropout" : "ffn_dropout");
+    h = added(onto(h, input), output, network_sum_, dense_post_norm_, call, moe_ ? "dense_dropout" : "ffn_dropout");
   }
   if (!moe_) return h;
   trace.ffn_input = ffn_norm_(read_by_experts(x, h, call));
   trace.ffn_output = experts(trace.ffn_input, call, cache, trace);
-  return added(onto(h, trace.ffn_input), trace.ffn_output, ffn_post_norm_, call, "ffn_dropout");
+  return added(onto(h, trace.ffn_input), trace.ffn_output, network_sum_, ffn_post_norm_, call, "ffn_dropout");
 }
 
 }  // namespace switchyard

@@ -96,6 +96,20 @@ void add_plain_expert(Places& out, const std::string& file, const PlainNames& na
   if (bias) out.push_back({file + names.out + ".bias", bank + ".b_out", {d}, index});
 }
 
+bool has_router_bias(const BlockSpec& gate) {
+  const ConfigNode* score = gate.options.find("score");
+  const ConfigNode* bias = score ? score->find("bias") : nullptr;
+  bool out = false;
+  if (bias) read_any(*bias, "bias", out);
+  return out;
+}
+
+void add_classifier(Places& out, const std::string& file, const std::string& score, const MoESpec& m, int64_t d_model) {
+  const Dimension n{"num_experts", m.num_experts};
+  out.push_back({file + "weight", score + "weight", {n, {"d_model", d_model}}});
+  if (has_router_bias(m.gate)) out.push_back({file + "bias", score + "bias", {n}});
+}
+
 void add_projections(Places& out, const ModelSpec& s, const std::string& file, const std::array<const char*, 4>& names, const std::string& model, bool bias) {
   const Dimension d{"d_model", s.d_model}, q{"heads * width of a head", s.num_heads * s.head_dim};
   const char* const own[] = {"q_proj", "k_proj", "v_proj", "o_proj"};

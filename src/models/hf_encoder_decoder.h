@@ -52,6 +52,10 @@ struct PlainNames {
 // Both matrices, and with `bias` both biases, of expert `index` of the bank; width = {key, size}.
 void add_plain_expert(Places& out, const std::string& file, const PlainNames& names, const std::string& bank, int64_t index, const Dimension& width,
                       int64_t d_model, bool bias);
+// The classifier of a router, whose score block may have a bias.
+inline const ConfigNode kScoreWithBias{{"kind", "linear"}, {"bias", true}};
+[[nodiscard]] bool has_router_bias(const BlockSpec& gate);
+void add_classifier(Places& out, const std::string& file, const std::string& score, const MoESpec& m, int64_t d_model);
 // Projections of attention; `names` for q, k, v and o.
 void add_projections(Places& out, const ModelSpec& s, const std::string& file, const std::array<const char*, 4>& names, const std::string& model, bool bias);
 

@@ -4,6 +4,8 @@
 #include "switchyard/error.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace switchyard {
 
@@ -74,14 +76,36 @@ void write_common_keys(nlohmann::ordered_json& config, const ModelSpec& s) {
   config["vocab_size"] = s.vocab_size;
 }
 
+namespace {
+
+// Names of activations in files, the one that is written first, and the gated network that each makes.
+constexpr std::array<std::pair<const char*, const char*>, 9> kGatedKinds{{{"silu", "swiglu"},
+                                                                          {"swish", "swiglu"},
+                                                                          {"gelu", "geglu"},
+                                                                          {"gelu_pytorch_tanh", "geglu_tanh"},
+                                                                          {"gelu_new", "geglu_tanh"},
+                                                                          {"gelu_fast", "geglu_tanh"},
+                                                                          {"relu", "reglu"},
+                                                                          {"sigmoid", "glu"},
+                                                                          {"linear", "bilinear"}}};
+
+}  // namespace
+
 BlockSpec gated_kind(HfConfig& config, const std::string& absent, const char* key) {
   const auto act = config.text(key, absent);
-  if (act == "silu" || act == "swish") return "swiglu";
-  if (act == "gelu") return "geglu";
-  fail(ErrorKind::unsupported, "config.json: {} = '{}': gated networks of this layout are known with silu and gelu", key, act);
+  std::string known;
+  for (const auto& [name, kind] : kGatedKinds) {
+    if (act == name) return kind;
+    known += std::string(known.empty() ? "" : ", ") + name;
+  }
+  fail(ErrorKind::unsupported, "config.json: {} = '{}': gated networks of this layout are known with {}", key, act, known);
 }
 
-std::string hidden_act_of(const BlockSpec& kind) { return kind.kind == "geglu" ? "gelu" : "silu"; }
+std::string hidden_act_of(const BlockSpec& kind) {
+  for (const auto& [name, gated] : kGatedKinds)
+    if (kind.kind == gated) return name;
+  return "silu";  // no name says it: cannot_state will find the difference
+}
 
 BlockSpec softmax_top_k(int64_t k, bool renormalise, double jitter_eps) {
   if (k > 1 || !renormalise) {

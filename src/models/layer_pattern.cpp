@@ -10,6 +10,7 @@
 #include "switchyard/mixer.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace switchyard {
 namespace {
@@ -75,10 +76,16 @@ MoESpec experts_of(const ModelSpec& s, const LayerSpec& layer, size_t entry) {
   return out;
 }
 
+SumSpec sum_of(const ModelSpec& s, const std::optional<SumSpec>& given) {
+  const SumSpec sum = given.value_or(SumSpec{});
+  return {.stream_scale = sum.stream_scale == 0 ? s.stream_scale : sum.stream_scale,
+          .residual_scale = sum.residual_scale == 0 ? s.residual_scale : sum.residual_scale};
+}
+
 LayerPlan plan_of(const ModelSpec& s, size_t entry) {
   const LayerSpec& layer = s.pattern[entry];
   const Words words = words_of(layer, entry);
-  LayerPlan out{.mixer = {}, .d_ff = {}, .ffn = layer.ffn.value_or(s.ffn), .moe = {}};
+  LayerPlan out{.mixer = {}, .d_ff = {}, .ffn = layer.ffn.value_or(s.ffn), .moe = {}, .mixer_sum = sum_of(s, layer.mixer_sum), .network_sum = sum_of(s, layer.network_sum)};
   if (!words.mixer.empty()) out.mixer = layer.mixer.value_or(words.mixer == "attention" ? s.mixer : BlockSpec(words.mixer));
   if (words.dense) out.d_ff = layer.d_ff > 0 ? layer.d_ff : s.d_ff;
   if (words.moe) out.moe = experts_of(s, layer, entry);
@@ -87,6 +94,15 @@ LayerPlan plan_of(const ModelSpec& s, size_t entry) {
 
 void refuse(const LayerSpec& layer, size_t entry, const char* key, const char* part) {
   fail(ErrorKind::config, "model.pattern[{}] = '{}' has {}, but no {}", entry, layer.kind, key, part);
+}
+
+// What says the same as the model says nothing.
+void resolve_sum(const ModelSpec& s, size_t entry, const char* key, std::optional<SumSpec>& given) {
+  if (!given) return;
+  for (const auto& [name, value] : {std::pair{"stream_scale", given->stream_scale}, {"residual_scale", given->residual_scale}})
+    if (!(value >= 0 && std::isfinite(value))) fail(ErrorKind::config, "model.pattern[{}].{}.{} = {}, expected more than 0, or 0 for the model's", entry, key, name, value);
+  given = sum_of(s, given);
+  if (given->stream_scale == s.stream_scale && given->residual_scale == s.residual_scale) given.reset();
 }
 
 void resolve(ModelSpec& s, size_t entry) {
@@ -99,6 +115,10 @@ void resolve(ModelSpec& s, size_t entry) {
     fail(ErrorKind::config, "model.pattern[{}] = '{}' has mixer = '{}'; give one of the two", entry, layer.kind, layer.mixer->kind);
   if (!words.dense && layer.d_ff != 0) refuse(layer, entry, "d_ff", "dense network");
   if (!words.dense && layer.ffn) refuse(layer, entry, "ffn", "dense network");
+  if (words.mixer.empty() && layer.mixer_sum) refuse(layer, entry, "mixer_sum", "mixer");
+  if (!words.dense && !words.moe && layer.network_sum) refuse(layer, entry, "network_sum", "network");
+  resolve_sum(s, entry, "mixer_sum", layer.mixer_sum);
+  resolve_sum(s, entry, "network_sum", layer.network_sum);
   if (!words.moe && layer.d_expert != 0) refuse(layer, entry, "d_expert", "experts");
   if (!words.moe && !layer.moe.is_null()) refuse(layer, entry, "moe", "experts");
   const LayerPlan plan = plan_of(s, entry);
@@ -118,7 +138,7 @@ bool ModelSpec::is_moe_layer(int64_t layer) const {
 
 LayerPlan ModelSpec::layer(int64_t layer) const {
   if (!pattern.empty()) return plan_of(*this, static_cast<size_t>(layer) % pattern.size());
-  LayerPlan out{.mixer = mixer, .d_ff = {}, .ffn = ffn, .moe = {}};
+  LayerPlan out{.mixer = mixer, .d_ff = {}, .ffn = ffn, .moe = {}, .mixer_sum = sum_of(*this, {}), .network_sum = sum_of(*this, {})};
   if (is_moe_layer(layer)) out.moe = moe;
   else out.d_ff = d_ff;
   return out;

@@ -49,7 +49,7 @@ TEST(GluExperts, BilinearOfADoubledInputIsFourTimesTheOutputBitForBit) {
 
 TEST(GluExperts, AGateOfZerosGivesPhiOfZeroTimesTheRest) {
   const auto x = normal({9, 6}, 1);
-  for (const auto& [kind, at_zero] : {std::pair{"glu", 0.5}, {"bilinear", 0.0}, {"reglu", 0.0}, {"geglu", 0.0}, {"swiglu", 0.0}}) {
+  for (const auto& [kind, at_zero] : {std::pair{"glu", 0.5}, {"bilinear", 0.0}, {"reglu", 0.0}, {"geglu", 0.0}, {"geglu_tanh", 0.0}, {"swiglu", 0.0}}) {
     const auto bank = bank_of(kind);
     const torch::NoGradGuard no_grad;
     auto p = bank->named_parameters();

@@ -234,7 +234,7 @@ TEST(MoELayer, ExpertChoiceAddsUpOverTheExpertsThatPickedAToken) {
 }
 
 TEST(MoELayer, GradientsMatchFiniteDifferencesInFloat64) {
-  for (const std::string kind : {"relu", "gelu", "relu2", "glu", "bilinear", "reglu", "geglu", "swiglu"}) {
+  for (const std::string kind : {"relu", "gelu", "relu2", "glu", "bilinear", "reglu", "geglu", "geglu_tanh", "swiglu"}) {
     auto o = options_of({"fd", 9, 4, 2, kind});
     o.num_shared_experts = 1;
     MoELayer layer(o);

@@ -34,7 +34,7 @@ void mask_half(PartialBank& bank) {
 TEST(PadNet, WithEveryEntryDynamicItIsTheHostBitForBit) {
   const torch::NoGradGuard no_grad;
   const auto x = normal({9, 6}, 1);
-  for (const char* kind : {"relu", "relu2", "gelu", "gelu_tanh", "glu", "bilinear", "reglu", "geglu", "swiglu"}) {
+  for (const char* kind : {"relu", "relu2", "gelu", "gelu_tanh", "glu", "bilinear", "reglu", "geglu", "geglu_tanh", "swiglu"}) {
     PartialBank bank(of(kind), shape());
     EXPECT_TRUE(torch::equal(bank.forward(x, offsets(), {}), expert_registry().make(kind, shape())->forward(x, offsets(), {}))) << kind;
   }

@@ -119,7 +119,8 @@ TEST(LatentAttention, TheCacheHoldsTheLatentVectorAndOneRotaryKey) {
 // d(softmax) aside, head h of layer 1 of 4 forgets by exp(-s_h) per token.
 TEST(Lightning, EqualsItsDefinition) {
   const c10::NoGradGuard no_grad;
-  const auto mixer = mixer_registry().make("lightning", shape());
+  const double eps = 0.5;  // its own; the model's is 1e-5
+  const auto mixer = mixer_registry().make({"lightning", {{"norm_eps", eps}}}, shape());
   const auto x = normal({1, 6, 12}, 1);
   const auto p = mixer->named_parameters();
   const auto qkv = at::silu(at::matmul(as_double(x[0]), as_double(p["qkv_proj"]).t()));  // [S, H * 3c]
@@ -131,7 +132,7 @@ TEST(Lightning, EqualsItsDefinition) {
       for (int64_t j = 0; j <= i; ++j)
         o[i].slice(0, 4 * h, 4 * h + 4) += std::exp(-s * static_cast<double>(i - j)) * (part(0)[i] * part(1)[j]).sum() * part(2)[j];
   }
-  const auto normed = o / at::sqrt(o.square().mean(-1, true) + 1e-5) * as_double(p["norm"]);
+  const auto normed = o / at::sqrt(o.square().mean(-1, true) + eps) * as_double(p["norm"]);
   const auto y = at::matmul(normed * at::sigmoid(at::matmul(as_double(x[0]), as_double(p["output_gate"]).t())), as_double(p["out_proj"]).t());
   EXPECT_LT((as_double(run(*mixer, x, plain_call(6))[0]) - y).abs().max().item<double>(), 1e-5);
 }

@@ -114,7 +114,8 @@ TEST(Families, KeysThatChangeTheMathematicsAreRefusedByName) {
     change(config);
     expect_error(ErrorKind::unsupported, words, [&] { (void)read(family, config); });
   };
-  expect_unsupported("mixtral", {"hidden_act", "relu"}, [](json& c) { c["hidden_act"] = "relu"; });
+  expect_unsupported("mixtral", {"hidden_act", "quick_gelu", "relu"}, [](json& c) { c["hidden_act"] = "quick_gelu"; });
+  expect_unsupported("jamba", {"hidden_act", "state-space"}, [](json& c) { c["hidden_act"] = "gelu"; });
   expect_unsupported("mixtral", {"attention_bias = true"}, [](json& c) { c["attention_bias"] = true; });
   expect_unsupported("qwen2", {"layer_types[1]", "chunked_attention"}, [](json& c) { c["layer_types"][1] = "chunked_attention"; });
   expect_unsupported("deepseek_v2", {"topk_method = 'best'"}, [](json& c) { c["topk_method"] = "best"; });
@@ -164,6 +165,9 @@ TEST(Families, OptionsOfTheKeysSurviveTheWayThroughTheSpecification) {
                 [](const ModelSpec& s) { return s.rope.scaling == "longrope" && s.rope.original_positions == 16 && s.rope.long_factor[3] == 4; });
   expect_stated("qwen2", [](json& c) { c["use_sliding_window"] = true, c["sliding_window"] = 4, c["max_window_layers"] = 1; c.erase("layer_types"); },
                 [&](const ModelSpec& s) { return window(s, 0) == 0 && window(s, 1) == 4 && window(s, 2) == 4; });
+  for (const auto& [act, kind] : {std::pair{"gelu", "geglu"}, {"gelu_pytorch_tanh", "geglu_tanh"}, {"relu", "reglu"}, {"sigmoid", "glu"}, {"linear", "bilinear"}})
+    for (const char* family : {"mixtral", "qwen2_moe", "deepseek_v3", "granitemoe"})
+      expect_stated(family, [&](json& c) { c["hidden_act"] = act; }, [&](const ModelSpec& s) { return s.moe->experts.kind == kind; });
   expect_stated("olmoe", [](json& c) { c["clip_qkv"] = 2.0, c["norm_topk_prob"] = true; }, [](const ModelSpec& s) { return s.mixer.options.find("clip_qkv") != nullptr; });
   expect_stated("deepseek_v2", [](json& c) { c["topk_method"] = "group_limited_greedy", c["n_group"] = 4, c["topk_group"] = 2, c["routed_scaling_factor"] = 16.0; },
                 [](const ModelSpec& s) { return s.moe->routed_scale == 16 && s.moe->gate.kind == "chain"; });
@@ -194,8 +198,9 @@ TEST(Families, StacksOfTwoFamiliesRefuseWhatTheyDoNotKnow) {
     expect_error(kind, words, [&] { (void)read(family, config); });
   };
   refused("switch_transformers", ErrorKind::unsupported, {"dense_act_fn = 'gated-gelu'"}, [](json& c) { c["dense_act_fn"] = "gated-gelu"; });
-  refused("switch_transformers", ErrorKind::unsupported, {"router_bias"}, [](json& c) { c["router_bias"] = true; });
+  refused("switch_transformers", ErrorKind::unsupported, {"router_dtype"}, [](json& c) { c["router_dtype"] = "bfloat16"; });
   refused("switch_transformers", ErrorKind::config, {"num_sparse_encoder_layers = 9", "4 layers"}, [](json& c) { c["num_sparse_encoder_layers"] = 9; });
+  refused("nllb-moe", ErrorKind::unsupported, {"router_ignore_padding_tokens"}, [](json& c) { c["router_ignore_padding_tokens"] = true; });
   refused("nllb-moe", ErrorKind::unsupported, {"second_expert_policy"}, [](json& c) { c["second_expert_policy"] = "random"; });
   refused("nllb-moe", ErrorKind::unsupported, {"encoder_ffn_dim = 24", "decoder_ffn_dim = 48"}, [](json& c) { c["decoder_ffn_dim"] = 48; });
   refused("nllb-moe", ErrorKind::config, {"encoder_attention_heads = 5", "d_model = 32"}, [](json& c) { c["encoder_attention_heads"] = c["decoder_attention_heads"] = 5; });
@@ -218,6 +223,12 @@ TEST(Families, OptionsOfTwoStacksSurviveTheWayThroughTheSpecification) {
     c["tie_word_embeddings"] = false;
   });
   EXPECT_TRUE(all.is_moe_layer(1) && all.is_moe_layer(3) && all.logit_scale == 1);
+  for (const char* family : {"switch_transformers", "nllb-moe"}) {
+    const LanguageModel model(stated(family, [](json& c) { c["router_bias"] = true; }));
+    int64_t biases = 0;
+    for (const auto& item : model.named_parameters()) biases += item.key().ends_with("gate.score.bias");
+    EXPECT_EQ(biases, std::string(family) == "nllb-moe" ? 2 : 4) << family;  // every second of two blocks or four, in both stacks
+  }
   EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = 0.3; }).moe->capacity.eval_factor, 0.3 * 6);
   EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = -1.0; }).moe->capacity.eval_rows, 64);
   EXPECT_FALSE(stated("nllb-moe", [](json& c) { c["normalize_router_prob_before_dropping"] = true, c["moe_token_dropout"] = 0.0; }).moe->capacity.renorm_after_drop);

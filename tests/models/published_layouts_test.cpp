@@ -60,7 +60,8 @@ std::vector<Layout> layouts() {
       {"minimax_m2", with(base("minimax_m2", 1), {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"rotary_dim", 2}, {"scoring_func", "sigmoid"}, {"use_routing_bias", true}, {"use_qk_norm", true}, {"num_mtp_modules", 3}}),
        {{l0 + "self_attn.q_norm.weight", {16}}, {l0 + "self_attn.k_norm.weight", {8}}, {l0 + "block_sparse_moe.e_score_correction_bias", {4}}, {l0 + "block_sparse_moe.experts.1.w2.weight", {16, 12}}}, 3 + 8 + 14},
       {"minimax", with(base("minimax", 2), {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"rotary_dim", 2}, {"block_size", 8}, {"layer_types", {"linear_attention", "full_attention"}},
-                                            {"full_attn_alpha_factor", 3.5}, {"linear_attn_alpha_factor", 3.5}, {"mlp_alpha_factor", 3.5}}),
+                                            {"full_attn_alpha_factor", 3.5}, {"linear_attn_alpha_factor", 1.5}, {"mlp_alpha_factor", 0.5}, {"full_attn_beta_factor", 0.9},
+                                            {"linear_attn_beta_factor", 1.1}, {"mlp_beta_factor", 1.2}}),
        {{l0 + "self_attn.qkv_proj.weight", {48, 16}}, {l0 + "self_attn.output_gate.weight", {16, 16}}, {l0 + "self_attn.out_proj.weight", {16, 16}}, {l0 + "self_attn.norm.weight", {16}},
         {l1 + "self_attn.q_proj.weight", {16, 16}}, {l1 + "block_sparse_moe.experts.3.w3.weight", {12, 16}}}, 3 + 6 + 13 + 6 + 13},
       {"phimoe", with(base("phimoe", 1), {{"num_local_experts", 4}, {"num_experts_per_tok", 2}, {"attention_bias", true}, {"lm_head_bias", true}, {"router_jitter_noise", 0.01}, {"input_jitter_noise", 0.01},
@@ -132,6 +133,22 @@ TEST(LayerTypes, LeftOutMeanTheOrderOfTheFamily) {
     ++seen;
   }
   EXPECT_EQ(seen, orders.size());
+}
+
+// Each kind of branch has its factors, and the norm inside linear attention its own constant, whatever rms_norm_eps is.
+TEST(MiniMax, EveryKindOfBranchHasItsFactors) {
+  Layout layout;
+  for (auto& l : layouts())
+    if (l.family == "minimax") layout = l;
+  const ModelSpec spec = find_family("minimax").family->read_config(config_from_json(layout.config, "config.json"));
+  const LayerPlan linear = spec.layer(0), full = spec.layer(1);
+  EXPECT_EQ(linear.mixer->kind, "lightning");
+  EXPECT_EQ(to_json(*linear.mixer->options.find("norm_eps")), 1e-6);
+  EXPECT_NE(spec.norm_eps, 1e-6);
+  const auto pair = [](const SumSpec& sum) { return std::pair(sum.stream_scale, sum.residual_scale); };
+  EXPECT_EQ(pair(linear.mixer_sum), std::pair(1.5, 1.1));
+  EXPECT_EQ(pair(full.mixer_sum), std::pair(3.5, 0.9));
+  for (const LayerPlan& plan : {linear, full}) EXPECT_EQ(pair(plan.network_sum), std::pair(0.5, 1.2));
 }
 
 // gpt-oss: column 2j of the joint matrix is the gate of neuron j, column 2j + 1 its up half; matrices are stored transposed.

@@ -272,6 +272,46 @@ TEST(ResidualStream, ScalesSandwichNormsAndNormedSumsEqualTheirFormulas) {
     }
 }
 
+// A layer's own factors, of the mixer and of networks: out = a in + b branch, where in + branch is what factors of 1 give.
+TEST(ResidualStream, LayersHaveFactorsOfTheirOwn) {
+  const c10::NoGradGuard no_grad;
+  for (const std::string kind : {"attention", "dense", "moe"}) {
+    ModelSpec s = small_spec();
+    s.num_layers = 1, s.stream_scale = 3, s.moe->every = 1, s.moe->offset = 0;
+    if (kind != "moe") s.moe.reset();
+    s.pattern.emplace_back(), s.pattern[0].kind = kind;
+    const auto output = [&](double stream, double branch) {
+      ModelSpec with = s;
+      (kind == "attention" ? with.pattern[0].mixer_sum : with.pattern[0].network_sum) = SumSpec{stream, branch};
+      LanguageModel model(with);
+      model.eval();
+      ModelTrace trace;
+      ForwardOptions options;
+      options.trace = &trace;
+      (void)model.forward({.input_ids = ids(), .positions = {}, .segments = {}}, options);
+      return std::pair(trace.hidden_states[0], trace.last_layer_output);
+    };
+    const auto [x, plain] = output(1, 1);
+    const auto branch = plain - x;
+    EXPECT_GT(branch.abs().max().item<double>(), 1e-4) << kind;
+    EXPECT_LT((output(1.7, 0.3).second - (1.7 * x + 0.3 * branch)).abs().max().item<double>(), 1e-6) << kind;
+    EXPECT_LT((output(0, 0.3).second - (3 * x + 0.3 * branch)).abs().max().item<double>(), 1e-6) << kind << ": 0 is the model's";
+  }
+}
+
+TEST(ResidualStream, FactorsOfALayerAreCheckedAndTheModelsOwnAreNotRepeated) {
+  ModelSpec s = small_spec();
+  s.num_layers = 1, s.stream_scale = 3, s.moe.reset();
+  s.pattern.emplace_back(), s.pattern[0].kind = "dense";
+  s.pattern[0].network_sum = SumSpec{3, 1};
+  EXPECT_FALSE(s.resolved().pattern[0].network_sum);
+  s.pattern[0].network_sum = SumSpec{-1, 1};
+  expect_error(ErrorKind::config, {"pattern[0].network_sum.stream_scale = -1"}, [&] { (void)s.resolved(); });
+  s.pattern[0].network_sum.reset();
+  s.pattern[0].mixer_sum = SumSpec{2, 1};
+  expect_error(ErrorKind::config, {"pattern[0] = 'dense'", "mixer_sum"}, [&] { (void)s.resolved(); });
+}
+
 TEST(Positions, LearnedOnesAreAddedAndTheirPlacesAreThoseOfTheCall) {
   const c10::NoGradGuard no_grad;
   ModelSpec s = small_spec();

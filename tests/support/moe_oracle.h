@@ -32,6 +32,7 @@ inline torch::Tensor phi(const std::string& kind, const torch::Tensor& z) {
   if (kind == "glu") return 1 / (1 + at::exp(-z));
   if (kind == "bilinear") return z;
   if (kind == "gelu" || kind == "geglu") return at::gelu(z);
+  if (kind == "geglu_tanh") return 0.5 * z * (1 + at::tanh(0.7978845608028654 * (z + 0.044715 * z * z * z)));
   return at::silu(z);
 }
 

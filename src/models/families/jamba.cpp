@@ -13,6 +13,7 @@ struct Jamba final : HfDecoder {
     s.positions = "none";
     s.d_ff = config.size("intermediate_size");
     s.ffn = gated_kind(config);
+    config.only("hidden_act", "silu", "state-space layers of this family are known with SiLU");
     config.only("sliding_window", ConfigNode{}, "attention over a window is not supported here; null is");
     MoESpec& m = s.moe.emplace();
     m.num_experts = config.size("num_experts", 16);

@@ -31,8 +31,9 @@ struct NllbMoe final : HfEncoderDecoder {
     s.mixer = {"attention", {{"qkv_bias", true}, {"o_bias", true}}};
     s.ffn = plain_kind(config, "activation_function", true);
     read_experts(config, s);
-    for (const char* key : {"dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "router_dtype", "router_ignore_padding_tokens", "num_hidden_layers"})
-      config.harmless(key);
+    for (const char* key : {"dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "num_hidden_layers"}) config.harmless(key);
+    config.only("router_dtype", "float32", "routers compute in float32");
+    config.only("router_ignore_padding_tokens", false, "padding takes no place among the tokens of an expert");
     const int64_t encoder = config.size("encoder_layers", 12), decoder = config.size("decoder_layers", 12);
     set_stacks(s, every(encoder, config.integer("encoder_sparse_step", 4)), every(decoder, config.integer("decoder_sparse_step", 4)),
                {"cross_attention", {{"qkv_bias", true}, {"o_bias", true}}});
@@ -61,7 +62,7 @@ struct NllbMoe final : HfEncoderDecoder {
     config["num_experts"] = m.num_experts;
     config["pad_token_id"] = s.padding_id;
     config["router_aux_loss_coef"] = pooled_loss_weight(m);
-    config["router_bias"] = false;
+    config["router_bias"] = has_router_bias(m.gate);
     config["router_dtype"] = "float32";
     config["scale_embedding"] = s.embed_scale != 1;
     config["second_expert_policy"] = "all";
@@ -91,7 +92,7 @@ struct NllbMoe final : HfEncoderDecoder {
     if (plan.d_ff || plan.moe) add_norm_places(out, file + "ff_layer_norm", model + "ffn_norm", s);
     if (plan.d_ff) add_plain_expert(out, file + "ffn.", {"fc1", "fc2"}, bank, 0, {"ffn_dim", *plan.d_ff}, s.d_model, true);
     if (!plan.moe) return;
-    out.push_back({file + "ffn.router.classifier.weight", bank + ".gate.score.weight", {{"num_experts", plan.moe->num_experts}, {"d_model", s.d_model}}});
+    add_classifier(out, file + "ffn.router.classifier.", bank + ".gate.score.", *plan.moe, s.d_model);
     for (int64_t e = 0; e < plan.moe->num_experts; ++e)
       add_plain_expert(out, fmt::format("{}ffn.experts.expert_{}.", file, e), {"fc1", "fc2"}, bank + ".experts", e, {"ffn_dim", plan.moe->d_expert}, s.d_model, true);
   }
@@ -135,7 +136,7 @@ struct NllbMoe final : HfEncoderDecoder {
     m.gate = {"chain", {{"select", {{"kind", "top_k"}, {"k", 2}}}, {"weigh", "renormalise"}}};
     if (masked > 0) m.gate.options.table()->emplace_back("keep", ConfigNode{{"kind", "masked_outputs"}, {"p", masked}});
     config.only("second_expert_policy", "all", "a second expert that is drawn at random is not supported");
-    config.only("router_bias", false, "a router with a bias is not known in this layout");
+    if (config.flag("router_bias", false)) m.gate.options.table()->emplace_back("score", kScoreWithBias);
     m.capacity.rows = config.size("expert_capacity", 64);
     m.capacity.counts_k = false;
     const double fraction = config.number("moe_eval_capacity_token_fraction", 1.0);

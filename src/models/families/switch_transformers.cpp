@@ -34,7 +34,8 @@ struct SwitchTransformers final : HfEncoderDecoder {
     read_experts(config, s);
     config.only("feed_forward_proj", s.ffn.kind, "the network is named by dense_act_fn, and gated ones are not known in this layout");
     config.only("is_gated_act", false, "gated networks are not known in this layout");
-    for (const char* key : {"dropout_rate", "classifier_dropout", "initializer_factor", "add_router_probs", "router_dtype", "router_ignore_padding_tokens"}) config.harmless(key);
+    for (const char* key : {"dropout_rate", "classifier_dropout", "initializer_factor", "add_router_probs", "router_ignore_padding_tokens"}) config.harmless(key);
+    config.only("router_dtype", "float32", "routers compute in float32");
     const int64_t layers = config.size("num_layers", 12), decoder_layers = config.size("num_decoder_layers", layers);
     set_stacks(s, every(layers, sparse_step(config, "encoder", layers)), every(decoder_layers, sparse_step(config, "decoder", decoder_layers)),
                {"cross_attention", {{"scale", 1.0}}});
@@ -55,9 +56,9 @@ struct SwitchTransformers final : HfEncoderDecoder {
     config["relative_attention_in_first_layer_only"] = s.positions == "relative_first";
     config["relative_attention_max_distance"] = s.relative_distance;
     config["relative_attention_num_buckets"] = s.relative_buckets;
-    config["router_bias"] = false;
+    config["router_bias"] = has_router_bias(m.gate);
     config["router_dtype"] = "float32";
-    config["router_jitter_noise"] = option_of(m.gate, "jitter_eps", 0.0);
+    config["router_jitter_noise"] = jitter_of(m.gate);
     config["router_z_loss_coef"] = weight_of(m, "router_z");
     config["router_aux_loss_coef"] = weight_of(m, "sequence_balance");
     config["tie_word_embeddings"] = s.tie_embeddings;
@@ -93,7 +94,7 @@ struct SwitchTransformers final : HfEncoderDecoder {
     if (plan.d_ff || plan.moe) add_norm_places(out, network + "layer_norm", model + "ffn_norm", s);
     if (plan.d_ff) add_plain_expert(out, network + "mlp.", {"wi", "wo"}, bank, 0, {"d_ff", *plan.d_ff}, s.d_model, false);
     if (!plan.moe) return;
-    out.push_back({network + "mlp.router.classifier.weight", bank + ".gate.score.weight", {{"num_experts", plan.moe->num_experts}, {"d_model", s.d_model}}});
+    add_classifier(out, network + "mlp.router.classifier.", bank + ".gate.score.", *plan.moe, s.d_model);
     for (int64_t e = 0; e < plan.moe->num_experts; ++e)
       add_plain_expert(out, fmt::format("{}mlp.experts.expert_{}.", network, e), {"wi", "wo"}, bank + ".experts", e, {"d_ff", plan.moe->d_expert}, s.d_model, false);
   }
@@ -130,14 +131,23 @@ struct SwitchTransformers final : HfEncoderDecoder {
     m.num_experts = config.size("num_experts", 8);
     m.d_expert = s.d_ff;
     m.experts = s.ffn;
-    m.gate = softmax_top_k(1, false, config.number("router_jitter_noise", 0.01));
-    config.only("router_bias", false, "a router with a bias is not known in this layout");
+    const double jitter = config.number("router_jitter_noise", 0.01);
+    m.gate = softmax_top_k(1, false, jitter);
+    if (config.flag("router_bias", false))
+      m.gate = {"chain", ConfigNode{{"score", kScoreWithBias}, {"noise", ConfigNode{{"kind", "jitter"}, {"eps", jitter}}}, {"select", ConfigNode{{"kind", "top_k"}, {"k", 1}}}, {"weigh", "raw"}}};
     m.capacity.rows = m.capacity.eval_rows = config.size("expert_capacity", 64);
     m.capacity.per_sequence = true;
     m.capacity.overflow = "pass_through";
     const double z = config.number("router_z_loss_coef", 0.001), balance = config.number("router_aux_loss_coef", 0.001);
     if (z > 0) m.losses.push_back({"router_z", ConfigNode{{"weight", z}, {"layer_reduce", "pooled"}}});
     if (balance > 0) m.losses.push_back({"sequence_balance", ConfigNode{{"weight", balance}, {"layer_reduce", "pooled"}}});
+  }
+
+  static double jitter_of(const BlockSpec& gate) {
+    double eps = option_of(gate, "jitter_eps", 0.0);
+    if (const ConfigNode* noise = gate.options.find("noise"))
+      if (const ConfigNode* node = noise->find("eps")) read_any(*node, "eps", eps);
+    return eps;
   }
 
   static double weight_of(const MoESpec& m, const char* kind) {
