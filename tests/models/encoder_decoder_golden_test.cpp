@@ -1,9 +1,13 @@
 // Models of two stacks. Oracle: the values that Hugging Face transformers computes (tests/data/golden/README.md).
+#include "base/config_tree.h"
+#include "base/files.h"
 #include "core/ops.h"
+#include "io/safetensors_set.h"
 #include "models/family.h"
 #include "models/forward_dump.h"
 #include "models/golden.h"
 #include "models/with_spec.h"
+#include "test_files.h"
 
 #include <cmath>
 
@@ -13,6 +17,7 @@ namespace {
 using testing::close_to;
 using testing::Golden;
 using testing::golden_folder;
+using testing::TempDir;
 
 class TwoStacks : public ::testing::TestWithParam<const char*> {
  protected:
@@ -209,6 +214,32 @@ TEST(SwitchTransformers, ATokenBeyondTheCapacityOfItsSequencePassesThrough) {
   const auto tight = with_spec(*model, spec);
   const auto dump = forward_dump_of_two(*tight, reference["input_ids"], {}, reference["decoder_input_ids"]);
   EXPECT_TRUE(close_to(dump.at("logits"), reference["capacity.logits"], 2e-5, 2e-5));
+}
+
+// wi_0 is the half that goes through the activation, wi_1 the other one; the golden configuration with gated networks.
+TEST(SwitchTransformers, GatedNetworksHaveTwoMatricesInFront) {
+  const TempDir dir;
+  auto config = nlohmann::ordered_json::parse(read_text_file(golden_folder("switch_transformers") / "config.json"));
+  config["dense_act_fn"] = "gated-gelu";
+  Checkpoint saved;
+  saved.model = std::make_shared<LanguageModel>(find_family("switch_transformers").family->read_config(config_from_json(config, "config.json")), 3);
+  save_checkpoint(saved, dir / "a", {.family = "switch_transformers"});
+  const auto files = SafetensorsSet::open(dir / "a");
+  const auto parameters = saved.model->named_parameters();
+  const auto stored = [&](const std::string& name) {
+    const TensorEntry& entry = files.at(name);
+    auto out = torch::empty(entry.shape);
+    to_float32(entry, out.data_ptr<float>());
+    return out;
+  };
+  const int64_t f = config["d_ff"];
+  const auto expert = parameters["encoder.layers.1.ffn.experts.w_in"][2], dense = parameters["layers.1.ffn.w_in"][0];
+  EXPECT_TRUE(torch::equal(stored("encoder.block.1.layer.1.mlp.experts.expert_2.wi_0.weight"), expert.slice(0, 0, f)));
+  EXPECT_TRUE(torch::equal(stored("encoder.block.1.layer.1.mlp.experts.expert_2.wi_1.weight"), expert.slice(0, f)));
+  EXPECT_TRUE(torch::equal(stored("decoder.block.0.layer.2.mlp.wi_1.weight"), dense.slice(0, f)));
+  EXPECT_EQ(files.find("decoder.block.0.layer.2.mlp.wi.weight"), nullptr);
+  const auto again = load_checkpoint(dir / "a");
+  for (const auto& item : again.model->named_parameters()) EXPECT_TRUE(torch::equal(item.value(), parameters[item.key()])) << item.key();
 }
 
 TEST(NllbMoe, TheLossOfTheEncoderCountsNoPadding) {

@@ -197,7 +197,9 @@ TEST(Families, StacksOfTwoFamiliesRefuseWhatTheyDoNotKnow) {
     change(config);
     expect_error(kind, words, [&] { (void)read(family, config); });
   };
-  refused("switch_transformers", ErrorKind::unsupported, {"dense_act_fn = 'gated-gelu'"}, [](json& c) { c["dense_act_fn"] = "gated-gelu"; });
+  refused("switch_transformers", ErrorKind::unsupported, {"dense_act_fn = 'gated-tanh'"}, [](json& c) { c["dense_act_fn"] = "gated-tanh"; });
+  refused("switch_transformers", ErrorKind::unsupported, {"is_gated_act"}, [](json& c) { c["is_gated_act"] = true; });
+  refused("switch_transformers", ErrorKind::unsupported, {"dense_act_fn", "feed_forward_proj"}, [](json& c) { c["feed_forward_proj"] = "gelu"; });
   refused("switch_transformers", ErrorKind::unsupported, {"router_dtype"}, [](json& c) { c["router_dtype"] = "bfloat16"; });
   refused("switch_transformers", ErrorKind::config, {"num_sparse_encoder_layers = 9", "4 layers"}, [](json& c) { c["num_sparse_encoder_layers"] = 9; });
   refused("nllb-moe", ErrorKind::unsupported, {"router_ignore_padding_tokens"}, [](json& c) { c["router_ignore_padding_tokens"] = true; });
@@ -223,6 +225,10 @@ TEST(Families, OptionsOfTwoStacksSurviveTheWayThroughTheSpecification) {
     c["tie_word_embeddings"] = false;
   });
   EXPECT_TRUE(all.is_moe_layer(1) && all.is_moe_layer(3) && all.logit_scale == 1);
+  EXPECT_EQ(stated("switch_transformers", [](json& c) { c["dense_act_fn"] = "gated-silu"; }).moe->experts.kind, "swiglu");
+  EXPECT_EQ(stated("switch_transformers", [](json& c) {  // as T5 v1.1 says it
+              c["feed_forward_proj"] = "gated-gelu", c["dense_act_fn"] = "gelu_new", c["is_gated_act"] = true;
+            }).moe->experts.kind, "geglu_tanh");
   for (const char* family : {"switch_transformers", "nllb-moe"}) {
     const LanguageModel model(stated(family, [](json& c) { c["router_bias"] = true; }));
     int64_t biases = 0;

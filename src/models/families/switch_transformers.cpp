@@ -28,12 +28,10 @@ struct SwitchTransformers final : HfEncoderDecoder {
     s.relative_distance = config.size("relative_attention_max_distance", 128);
     s.max_positions = config.size("n_positions", 512);
     s.mixer = {"attention", {{"scale", 1.0}}};
-    s.ffn = plain_kind(config, "dense_act_fn", false);
+    s.ffn = network_kind(config);
     s.tie_embeddings = config.flag("tie_word_embeddings", true);
     if (s.tie_embeddings) s.logit_scale = 1 / std::sqrt(static_cast<double>(s.d_model));
     read_experts(config, s);
-    config.only("feed_forward_proj", s.ffn.kind, "the network is named by dense_act_fn, and gated ones are not known in this layout");
-    config.only("is_gated_act", false, "gated networks are not known in this layout");
     for (const char* key : {"dropout_rate", "classifier_dropout", "initializer_factor", "add_router_probs", "router_ignore_padding_tokens"}) config.harmless(key);
     config.only("router_dtype", "float32", "routers compute in float32");
     const int64_t layers = config.size("num_layers", 12), decoder_layers = config.size("num_decoder_layers", layers);
@@ -47,7 +45,7 @@ struct SwitchTransformers final : HfEncoderDecoder {
     config["d_ff"] = s.d_ff;
     config["d_kv"] = s.head_dim;
     config["d_model"] = s.d_model;
-    config["dense_act_fn"] = plain_name(s);
+    config["dense_act_fn"] = network_name(s);
     config["expert_capacity"] = std::max<int64_t>(1, m.capacity.rows);
     config["layer_norm_epsilon"] = s.norm_eps;
     config["n_positions"] = s.max_positions;
@@ -92,11 +90,14 @@ struct SwitchTransformers final : HfEncoderDecoder {
     }
     const std::string network = file + (stack.decodes() ? "2." : "1."), bank = model + "ffn";
     if (plan.d_ff || plan.moe) add_norm_places(out, network + "layer_norm", model + "ffn_norm", s);
-    if (plan.d_ff) add_plain_expert(out, network + "mlp.", {"wi", "wo"}, bank, 0, {"d_ff", *plan.d_ff}, s.d_model, false);
+    const auto add_expert = [&](const std::string& at, const std::string& weights, int64_t index, int64_t width) {
+      if (is_gated(s)) add_gated_expert(out, {at + "wi_0.weight", at + "wi_1.weight", at + "wo.weight"}, weights, index, {"d_ff", width}, s.d_model);
+      else add_plain_expert(out, at, {"wi", "wo"}, weights, index, {"d_ff", width}, s.d_model, false);
+    };
+    if (plan.d_ff) add_expert(network + "mlp.", bank, 0, *plan.d_ff);
     if (!plan.moe) return;
     add_classifier(out, network + "mlp.router.classifier.", bank + ".gate.score.", *plan.moe, s.d_model);
-    for (int64_t e = 0; e < plan.moe->num_experts; ++e)
-      add_plain_expert(out, fmt::format("{}mlp.experts.expert_{}.", network, e), {"wi", "wo"}, bank + ".experts", e, {"d_ff", plan.moe->d_expert}, s.d_model, false);
+    for (int64_t e = 0; e < plan.moe->num_experts; ++e) add_expert(fmt::format("{}mlp.experts.expert_{}.", network, e), bank + ".experts", e, plan.moe->d_expert);
   }
 
   // Copies of what is shared, and a table that old files have and nobody reads.
@@ -106,6 +107,25 @@ struct SwitchTransformers final : HfEncoderDecoder {
   }
 
  private:
+  // Gated networks are T5 v1.1's (arXiv:2002.05202): "gated-gelu", which there is the tanh form, and their first matrix is the gate. T5
+  // names them by feed_forward_proj, Switch by dense_act_fn; a name in T5's key must mean the same.
+  static BlockSpec network_kind(HfConfig& config) {
+    const auto named = [](const std::string& name) { return name == "gated-gelu" ? "geglu_tanh" : name == "gated-silu" ? "swiglu" : name == "gated-relu" ? "reglu" : ""; };
+    const std::string of_t5 = config.text("feed_forward_proj", ""), gated = named(of_t5.empty() ? config.text("dense_act_fn", "relu") : of_t5);
+    if (!of_t5.empty() && gated.empty()) config.only("dense_act_fn", of_t5, "feed_forward_proj names another network");
+    const BlockSpec out = gated.empty() ? plain_kind(config, "dense_act_fn", false) : BlockSpec(gated);
+    config.harmless("dense_act_fn");  // beside feed_forward_proj: the activation without the word "gated"
+    config.only("is_gated_act", !gated.empty(), "the networks are named by feed_forward_proj or dense_act_fn, which say otherwise");
+    return out;
+  }
+
+  static std::string network_name(const ModelSpec& s) {
+    const auto& kind = (s.moe ? s.moe->experts : s.ffn).kind;
+    return kind == "geglu_tanh" ? "gated-gelu" : kind == "swiglu" ? "gated-silu" : kind == "reglu" ? "gated-relu" : plain_name(s);
+  }
+
+  static bool is_gated(const ModelSpec& s) { return network_name(s).starts_with("gated-"); }
+
   // Layer i has experts when i % step = 1, or always with step = 1; never with 0.
   static std::vector<bool> every(int64_t layers, int64_t step) {
     std::vector<bool> out;
