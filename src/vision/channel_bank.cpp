@@ -27,6 +27,11 @@ torch::Tensor classified(const torch::Tensor& x, const torch::Tensor& classifier
   return at::matmul(at::adaptive_avg_pool2d(x, {2, 2}).flatten(1), classifier.t());
 }
 
+void add_parameters(std::vector<torch::Tensor>& out, const std::vector<std::shared_ptr<BatchNorm>>& norms) {
+  for (const auto& norm : norms)
+    for (const auto& p : norm->parameters()) out.push_back(p);
+}
+
 void check(const ConvSizes& s) {
   if (s.channels.empty()) fail(ErrorKind::config, "convolutions: no layers");
   for (const int64_t c : s.channels)
@@ -47,6 +52,7 @@ GatedCnn::GatedCnn(const Options& o, uint64_t seed) : options_(o) {
     heads_.push_back(register_parameter("head" + name, normal(random.at("head", l), {o.sizes.channels[l], o.embedding + 1}, 0.1)));
     const torch::NoGradGuard no_grad;
     heads_.back().select(1, o.embedding).fill_(1);
+    norms_.push_back(register_module("norm" + name, std::make_shared<BatchNorm>(o.sizes.channels[l])));
     in = o.sizes.channels[l];
   }
   classifier_ = register_parameter("classifier", normal(random.at("classifier"), {o.sizes.classes, in * kQuarters}, 0.1));
@@ -63,7 +69,7 @@ torch::Tensor GatedCnn::embedding(const torch::Tensor& x) const {
 torch::Tensor GatedCnn::through(const torch::Tensor& x_in, const std::vector<torch::Tensor>& gates) const {
   auto x = x_in;
   for (size_t l = 0; l < kernels_.size(); ++l) {
-    auto y = conv(x, kernels_[l]);
+    auto y = norms_[l]->forward(conv(x, kernels_[l]));
     if (!gates.empty()) y = y * gates[l].unsqueeze(2).unsqueeze(3);
     x = pooled(at::relu(y), l + 1 == kernels_.size());
   }
@@ -92,12 +98,10 @@ torch::Tensor GatedCnn::forward_skipping(const torch::Tensor& x) const {
       const auto now = (gates[l][b] != 0).nonzero().view({-1});
       const auto kernel = kernels_[l].index_select(0, now).index_select(1, live);
       const bool last = l + 1 == kernels_.size();
-      if (kernel.numel() == 0) {
-        const int64_t side = last ? y.size(2) : y.size(2) / 2;
-        y = torch::zeros({1, now.size(0), side, side}, x.options());
-      } else {
-        y = pooled(at::relu(conv(y, kernel) * gates[l][b].index_select(0, now).view({1, -1, 1, 1})), last);
-      }
+      // Without channels that come in the sums are zero, and the normalisation still moves them.
+      const auto sums = kernel.numel() == 0 ? torch::zeros({1, now.size(0), y.size(2), y.size(3)}, x.options()) : conv(y, kernel);
+      if (now.size(0) == 0) y = torch::zeros({1, 0, last ? y.size(2) : y.size(2) / 2, last ? y.size(3) : y.size(3) / 2}, x.options());
+      else y = pooled(at::relu(norms_[l]->forward_live(sums, now) * gates[l][b].index_select(0, now).view({1, -1, 1, 1})), last);
       live = now;
     }
     if (live.size(0) == 0) {
@@ -136,6 +140,7 @@ std::vector<torch::Tensor> GatedCnn::gate_parameters() const {
 
 std::vector<torch::Tensor> GatedCnn::base_parameters() const {
   std::vector<torch::Tensor> out = kernels_;
+  add_parameters(out, norms_);
   out.push_back(classifier_);
   return out;
 }
@@ -147,6 +152,7 @@ BlockedCnn::BlockedCnn(const Options& o, uint64_t seed) : options_(o) {
   int64_t in = 1;
   for (size_t l = 0; l < o.sizes.channels.size(); ++l) {
     kernels_.push_back(register_parameter("kernel" + std::to_string(l), he(random.at("kernel", l), {o.experts * o.sizes.channels[l], in, 3, 3})));
+    norms_.push_back(register_module("norm" + std::to_string(l), std::make_shared<BatchNorm>(o.sizes.channels[l])));
     in = o.sizes.channels[l];
   }
   classifier_ = register_parameter("classifier", normal(random.at("classifier"), {o.sizes.classes, in * kQuarters}, 0.1));
@@ -165,7 +171,7 @@ torch::Tensor BlockedCnn::forward(const torch::Tensor& x_in, const torch::Tensor
   for (size_t l = 0; l < kernels_.size(); ++l) {
     const auto y = conv(x, kernels_[l]);
     const auto blocks = y.view({y.size(0), options_.experts, -1, y.size(2), y.size(3)});
-    x = pooled(at::relu((blocks * mask).sum(1)), l + 1 == kernels_.size());
+    x = pooled(at::relu(norms_[l]->forward((blocks * mask).sum(1))), l + 1 == kernels_.size());
   }
   return classified(x, classifier_);
 }
@@ -174,13 +180,14 @@ torch::Tensor BlockedCnn::pathway(int64_t expert, const torch::Tensor& x_in) con
   auto x = x_in;
   for (size_t l = 0; l < kernels_.size(); ++l) {
     const int64_t width = options_.sizes.channels[l];
-    x = pooled(at::relu(conv(x, kernels_[l].slice(0, expert * width, (expert + 1) * width))), l + 1 == kernels_.size());
+    x = pooled(at::relu(norms_[l]->forward(conv(x, kernels_[l].slice(0, expert * width, (expert + 1) * width)))), l + 1 == kernels_.size());
   }
   return classified(x, classifier_);
 }
 
 std::vector<torch::Tensor> BlockedCnn::backbone_parameters() const {
   std::vector<torch::Tensor> out = kernels_;
+  add_parameters(out, norms_);
   out.push_back(classifier_);
   return out;
 }

@@ -1,13 +1,15 @@
-// Channels of convolutions as experts. One small network, 3 x 3 convolutions with ReLU and average pooling, in two forms:
+// Channels of convolutions as experts. One small network, 3 x 3 convolutions with batch normalisation, ReLU and average pooling, in two forms:
 //
-//   gated:    y_c = g_c(x) (Conv_c * x), g^l = relu(W^l e(x)), e a shallow embedding of the picture; a zero skips the channel, and the next
+//   gated:    y_c = g_c(x) BN(Conv_c * x), g^l = relu(W^l e(x)), e a shallow embedding of the picture; a zero skips the channel, and the next
 //             layer's kernels that read it (DeepMoE, arXiv:1806.01531)
-//   blocked:  N blocks of w channels per layer, of which each sample keeps the one that its router chose (AdvMoE, arXiv:2308.10110)
+//   blocked:  N blocks of w channels per layer, of which each sample keeps the one that its router chose (AdvMoE, arXiv:2308.10110); the
+//             normalisation stands behind the choice and is shared by the blocks
 //
-// Departs from both papers: three layers instead of ResNets, and no batch normalisation.
+// Departs from both papers: three layers instead of ResNets.
 #pragma once
 
 #include "switchyard/random.h"
+#include "vision/batch_norm.h"
 
 #include <torch/nn/module.h>
 
@@ -35,7 +37,7 @@ class GatedCnn final : public torch::nn::Module {
 
   GatedCnn(const Options& options, uint64_t seed);
   [[nodiscard]] Output forward(const torch::Tensor& x) const;
-  // The same logits, sample by sample, with the channels whose gate is zero left out of the arithmetic.
+  // The same logits as outside training, sample by sample, with the channels whose gate is zero left out of the arithmetic.
   [[nodiscard]] torch::Tensor forward_skipping(const torch::Tensor& x) const;
   // The base network: all gates 1.
   [[nodiscard]] torch::Tensor forward_ungated(const torch::Tensor& x) const;
@@ -52,6 +54,7 @@ class GatedCnn final : public torch::nn::Module {
 
   Options options_;
   std::vector<torch::Tensor> kernels_, heads_;  // [C_l, C_{l - 1}, 3, 3], [C_l, n]
+  std::vector<std::shared_ptr<BatchNorm>> norms_;
   torch::Tensor classifier_, embed_kernel_, embed_map_, embed_classifier_;
 };
 
@@ -78,6 +81,7 @@ class BlockedCnn final : public torch::nn::Module {
  private:
   Options options_;
   std::vector<torch::Tensor> kernels_;  // [N * C_l, C_{l - 1}, 3, 3]: block by block
+  std::vector<std::shared_ptr<BatchNorm>> norms_;
   torch::Tensor classifier_, router_kernel_, router_map_;
 };
 

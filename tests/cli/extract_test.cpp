@@ -17,11 +17,7 @@ using testing::TempDir;
 class ExtractVerb : public ::testing::Test {
  protected:
   void SetUp() override {
-    for (const char* domain : {"cats", "dogs"}) {
-      std::filesystem::create_directories(dir_ / "corpus" / domain);
-      std::ofstream text(dir_ / "corpus" / domain / "text.txt");
-      for (int i = 0; i < 200; ++i) text << "the " << domain << " number " << i << " sat on the mat.\n";
-    }
+    testing::write_two_domains(dir_ / "corpus");
     std::ofstream(dir_ / "tagged.toml") << R"([data]
 path = "corpus"
 [tokenizer]

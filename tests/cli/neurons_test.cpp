@@ -15,11 +15,7 @@ using testing::TempDir;
 
 TEST(NeuronsVerb, PrintsRatiosAndFunctions) {
   const TempDir dir;
-  for (const char* domain : {"cats", "dogs"}) {
-    std::filesystem::create_directories(dir / "corpus" / domain);
-    std::ofstream text(dir / "corpus" / domain / "text.txt");
-    for (int i = 0; i < 200; ++i) text << "the " << domain << " number " << i << " sat on the mat.\n";
-  }
+  testing::write_two_domains(dir / "corpus");
   std::ofstream(dir / "relu.toml") << R"([data]
 path = "corpus"
 [tokenizer]

@@ -36,6 +36,15 @@ inline Finished run_program(const std::string& arguments, const std::string& aro
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), content_of(out), content_of(err)};
 }
 
+// A corpus of two domains by folder, the same sentences of cats and of dogs.
+inline void write_two_domains(const std::filesystem::path& corpus) {
+  for (const char* domain : {"cats", "dogs"}) {
+    std::filesystem::create_directories(corpus / domain);
+    std::ofstream text(corpus / domain / "text.txt");
+    for (int i = 0; i < 200; ++i) text << "the " << domain << " number " << i << " sat on the mat.\n";
+  }
+}
+
 #define SW_EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << "no '" << (part) << "' in:\n" << (text)
 
 }  // namespace switchyard::testing

@@ -13,6 +13,17 @@ namespace {
 using namespace vision;
 using testing::all_close;
 
+// Running statistics and factors as after some training.
+template <class Model>
+void fill_norms(Model& model) {
+  const torch::NoGradGuard no_grad;
+  for (auto& item : model.named_parameters())
+    if (item.key().find("norm") != std::string::npos) item.value().add_(normal(RandomStream(5, item.key()), item.value().sizes().vec(), 0.3));
+  for (auto& item : model.named_buffers())
+    if (item.key().ends_with("var")) item.value().copy_(uniform(RandomStream(6, item.key()), item.value().sizes().vec(), 0.3, 1.5));
+    else item.value().copy_(normal(RandomStream(6, item.key()), item.value().sizes().vec(), 0.1));
+}
+
 GatedCnn::Options gated() { return {.sizes = {.channels = {4, 6, 5}, .classes = 3, .size = 8}, .embedding = 5}; }
 
 // Gates of which about half are zero.
@@ -21,6 +32,8 @@ std::shared_ptr<GatedCnn> sparse_model() {
   const torch::NoGradGuard no_grad;
   auto p = model->named_parameters();
   for (const char* head : {"head0", "head1", "head2"}) p[head].copy_(normal(RandomStream(8, head), p[head].sizes().vec(), 1));
+  fill_norms(*model);
+  model->eval();
   return model;
 }
 
@@ -35,12 +48,44 @@ TEST(DeepMoe, SkippedChannelsAreChannelsTimesZero) {
   EXPECT_GT(zeros / all, 0.2);
   EXPECT_LT(zeros / all, 0.8);
   EXPECT_TRUE(all_close(model->forward_skipping(x), out.logits, 1e-13));
+  {  // layers of which nothing is left
+    auto p = model->named_parameters();
+    for (const char* head : {"head0", "head2"}) p[head].fill_(-1);
+    EXPECT_TRUE(all_close(model->forward_skipping(x), model->forward(x).logits, 1e-13));
+    p["head2"].fill_(1);  // the last one sees no channel, and has its offsets
+    EXPECT_TRUE(all_close(model->forward_skipping(x), model->forward(x).logits, 1e-13));
+    EXPECT_GT(model->forward(x).logits.abs().max().item<double>(), 0);
+  }
+}
+
+// From sums over samples and places; afterwards the running ones have moved a tenth of the way.
+TEST(BatchNorm, IsTheDefinition) {
+  const torch::NoGradGuard no_grad;
+  BatchNorm norm(2);
+  fill_norms(norm);
+  const auto x = normal(RandomStream(1), {3, 2, 4, 4}, 2);
+  auto p = norm.named_parameters(), b = norm.named_buffers();
+  const auto mean_before = b["running_mean"].clone(), var_before = b["running_var"].clone();
+  const auto outside = [&](const torch::Tensor& mean, const torch::Tensor& var, int64_t c) {
+    return (x.select(1, c) - mean[c]) / at::sqrt(var[c] + 1e-5) * p["weight"][c] + p["bias"][c];
+  };
+  norm.eval();
+  for (int64_t c = 0; c < 2; ++c) EXPECT_TRUE(all_close(norm.forward(x).select(1, c), outside(mean_before, var_before, c), 1e-5));
+  EXPECT_TRUE(torch::equal(b["running_mean"], mean_before));
+  EXPECT_TRUE(all_close(norm.forward_live(x.slice(1, 1, 2), torch::tensor({1})), norm.forward(x).slice(1, 1, 2), 1e-6));
+  norm.train();
+  const auto mean = x.mean(at::IntArrayRef{0, 2, 3}), var = x.var(at::IntArrayRef{0, 2, 3}, /*unbiased=*/false);
+  const auto y = norm.forward(x);
+  for (int64_t c = 0; c < 2; ++c) EXPECT_TRUE(all_close(y.select(1, c), outside(mean, var, c), 1e-5));
+  EXPECT_TRUE(all_close(b["running_mean"], 0.9 * mean_before + 0.1 * mean, 1e-6));
+  EXPECT_TRUE(all_close(b["running_var"], 0.9 * var_before + 0.1 * x.var(at::IntArrayRef{0, 2, 3}, /*unbiased=*/true), 1e-5));
 }
 
 TEST(DeepMoe, WithAllGatesOneItIsTheBaseNetwork) {
   auto o = gated();
   o.gated = false;
-  const GatedCnn model(o, 1);
+  GatedCnn model(o, 1);
+  model.eval();
   const torch::NoGradGuard no_grad;
   const auto x = uniform(RandomStream(2), {4, 1, 8, 8});
   EXPECT_TRUE(torch::equal(model.forward(x).logits, model.forward_ungated(x)));
@@ -71,7 +116,10 @@ TEST(DeepMoe, GradientsMatchFiniteDifferencesInFloat64) {
     const auto out = model->forward(x);
     return out.logits.square().sum() + out.embedding_logits.square().sum() + 0.1 * out.gates[1].sum();
   };
-  for (auto& item : model->named_parameters()) EXPECT_LT(testing::finite_difference_gap(loss, item.value(), 8), 1e-4) << item.key();
+  for (const bool training : {false, true}) {
+    model->train(training);
+    for (auto& item : model->named_parameters()) EXPECT_LT(testing::finite_difference_gap(loss, item.value(), 8), 1e-4) << item.key() << training;
+  }
 }
 
 TEST(DeepMoe, AHigherPriceLeavesFewerChannels) {
@@ -88,7 +136,9 @@ TEST(DeepMoe, AHigherPriceLeavesFewerChannels) {
 BlockedCnn::Options blocked(int64_t experts = 3) { return {.sizes = {.channels = {4, 6}, .classes = 3, .size = 8}, .experts = experts}; }
 
 TEST(AdvMoe, ARouterForcedToOneExpertGivesThatPathway) {
-  const BlockedCnn model(blocked(), 1);
+  BlockedCnn model(blocked(), 1);
+  fill_norms(model);
+  model.eval();
   const torch::NoGradGuard no_grad;
   const auto x = uniform(RandomStream(2), {5, 1, 8, 8});
   for (int64_t e = 0; e < 3; ++e) {
@@ -101,6 +151,8 @@ TEST(AdvMoe, ARouterForcedToOneExpertGivesThatPathway) {
 // The gradient that reaches the scores is the one that a mask of ones and zeros would get.
 TEST(AdvMoe, GradientsPassStraightThroughTheChoice) {
   BlockedCnn model(blocked(), 1);
+  fill_norms(model);
+  model.eval();
   model.to(torch::kFloat64);
   const auto x = uniform(RandomStream(2), {5, 1, 8, 8}).to(torch::kFloat64);
   const auto scores = normal(RandomStream(3), {5, 3}).to(torch::kFloat64).requires_grad_();
@@ -113,7 +165,8 @@ TEST(AdvMoe, GradientsPassStraightThroughTheChoice) {
 }
 
 TEST(AdvMoe, AttacksStayWithinTheirBoundsAndRaiseTheLoss) {
-  const BlockedCnn model(blocked(), 1);
+  BlockedCnn model(blocked(), 1);
+  model.eval();
   const auto x = uniform(RandomStream(2), {20, 1, 8, 8});
   const auto labels = integers(RandomStream(3), 20, 3);
   const auto loss = [&](const torch::Tensor& z) { return cross_entropy(model.forward(z), labels); };

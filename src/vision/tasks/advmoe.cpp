@@ -46,7 +46,7 @@ class AdvMoeTask final : public Task {
   std::vector<Measure> run(const TaskRun& run) override {
     const vision::PictureClasses data(run.seed, o_.classes);
     const auto train = data.draw("train", o_.train_samples), test = data.draw("test", o_.test_samples);
-    const vision::BlockedCnn model({.sizes = {.channels = {6, 8, 8}, .classes = o_.classes}, .experts = o_.experts}, run.seed);
+    vision::BlockedCnn model({.sizes = {.channels = {6, 8, 8}, .classes = o_.classes}, .experts = o_.experts}, run.seed);
     vision::Sgd backbone(model.backbone_parameters(), {.lr = o_.lr, .momentum = 0.9, .weight_decay = 5e-4});
     vision::Sgd router(model.router_parameters(), {.lr = o_.lr, .momentum = 0.9, .weight_decay = 5e-4});
     const int64_t steps = run.steps > 0 ? run.steps : o_.steps;
@@ -55,13 +55,16 @@ class AdvMoeTask final : public Task {
       if (routing && o_.experts == 1) continue;
       const auto batch = vision::mini_batch(RandomStream(run.seed, "advmoe"), step, o_.train_samples, o_.batch);
       const auto x = train.x.index_select(0, batch), y = train.labels.index_select(0, batch);
+      model.eval();  // attacks look at the running statistics and leave them alone
       const auto adversary = attack(model, x, RandomStream(run.seed, "attack").at("step", static_cast<uint64_t>(step)));
+      model.train();
       vision::clear_gradients(model.parameters());
       const auto loss = routing ? router_loss(model, x, adversary, y) : backbone_loss(model, x, adversary, y);
       loss.backward();
       (routing ? router : backbone).step();
       if (step % 100 == 0) run.say(fmt::format("step {}: loss {:.4f}", step / 2 + 1, loss.item<double>()));
     }
+    model.eval();
     const auto adversary = attack(model, test.x, RandomStream(run.seed, "test attack"), &test.labels, 10);
     const c10::NoGradGuard no_grad;
     const auto choice = model.route(test.x).argmax(1);

@@ -45,6 +45,7 @@ class DeepMoeTask final : public Task {
     const int64_t steps = run.steps > 0 ? run.steps : o_.steps;
     fit(model, train, model.parameters(), 0, steps, o_.lambda, run);
     fit(model, train, model.base_parameters(), steps, run.steps > 0 ? 1 : o_.tuning_steps, 0, run);
+    model.eval();
     const c10::NoGradGuard no_grad;
     const auto out = model.forward(test.x);
     double active = 0, all = 0;
