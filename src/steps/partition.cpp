@@ -20,7 +20,7 @@ ModelSpec partial_spec(const ModelSpec& model) {
   BlockSpec experts{"partial", {{"of", s.moe->experts.kind}}};
   for (const char* key : {"dropout", "bias"})
     if (const ConfigNode* node = s.moe->experts.options.find(key)) experts.options.table()->emplace_back(key, *node);
-  for (const char* key : {"interleaved", "beta"})
+  for (const char* key : {"interleaved", "beta", "tanh"})
     if (s.moe->experts.options.find(key)) fail(ErrorKind::unsupported, "partition: experts '{}' with the option {} have no partial form", s.moe->experts.kind, key);
   s.moe->experts = experts;
   try {
