@@ -78,10 +78,11 @@ BlockSpec gated_kind(HfConfig& config, const std::string& absent, const char* ke
   const auto act = config.text(key, absent);
   if (act == "silu" || act == "swish") return "swiglu";
   if (act == "gelu") return "geglu";
-  fail(ErrorKind::unsupported, "config.json: {} = '{}': gated networks of this layout are known with silu and gelu", key, act);
+  if (act == "gelu_pytorch_tanh" || act == "gelu_new") return {"geglu", {{"tanh", true}}};
+  fail(ErrorKind::unsupported, "config.json: {} = '{}': gated networks of this layout are known with silu, gelu and gelu_pytorch_tanh", key, act);
 }
 
-std::string hidden_act_of(const BlockSpec& kind) { return kind.kind == "geglu" ? "gelu" : "silu"; }
+std::string hidden_act_of(const BlockSpec& kind) { return kind.kind != "geglu" ? "silu" : option_of(kind, "tanh", false) ? "gelu_pytorch_tanh" : "gelu"; }
 
 BlockSpec softmax_top_k(int64_t k, bool renormalise, double jitter_eps) {
   if (k > 1 || !renormalise) {
