@@ -31,7 +31,7 @@ struct CapacityOptions {
   int64_t min_capacity = 0;
   int64_t rows = 0, eval_rows = 0;       // a fixed number of rows per expert instead of the factor; 0 = by the factor
   bool counts_k = true;                  // capacity = factor * k * T / E; false: factor * T / E
-  std::string rounding = "ceil";         // ceil | floor | round | ceil_per_choice: k * ceil(factor * T / E)
+  std::string rounding = "ceil";         // ceil | floor | round | floor_even | ceil_per_choice: k * ceil(factor * T / E)
   BlockSpec priority = "arrival";        // arrival | score | random: who gets a place first
   std::string overflow = "drop";         // drop: contributes nothing | pass_through: contributes weight * token
                                          // next_choice: tries the next best experts of the token (top-1 gates)
@@ -52,7 +52,7 @@ struct CapacityOptions {
     v("rows", rows, "an expert takes so many rows, whatever the factor says; 0 = by the factor");
     v("eval_rows", eval_rows, "the same outside training");
     v("counts_k", counts_k, "capacity grows with top_k: factor * k * T / E");
-    v("rounding", rounding, "ceil, floor, round, or ceil_per_choice: k * ceil(factor * T / E)");
+    v("rounding", rounding, "ceil, floor, round, floor_even (floor, and one more when that is odd), or ceil_per_choice: k * ceil(factor * T / E)");
     v("priority", priority, "who gets a place first: arrival, score or random");
     v("overflow", overflow, "drop: the pair contributes nothing; pass_through: weight * token; next_choice: the token's next best expert is tried");
     v("tries", tries, "experts that a token tries with next_choice");

@@ -24,7 +24,7 @@ torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t c
 
 FfnBank::FfnBank(const BankShape& s, FfnForm form, const FfnOptions& o)
     : d_model_(s.d_model), d_expert_(s.d_expert), first_expert_(s.first_expert), dropout_(o.dropout), form_(std::move(form)) {
-  const int64_t rows_in = form_.gated ? 2 * s.d_expert : s.d_expert;
+  const int64_t rows_in = form_.linears() * s.d_expert;
   if (!(o.dropout >= 0 && o.dropout < 1)) fail(ErrorKind::config, "experts: dropout = {} in layers.{}.ffn, expected 0 <= dropout < 1", o.dropout, s.layer);
   if (s.d_model < 1) fail(ErrorKind::config, "d_model = {} in layers.{}.ffn, expected at least 1", s.d_model, s.layer);
   if (s.d_expert < 1) fail(ErrorKind::config, "d_expert = {} in layers.{}.ffn, expected at least 1", s.d_expert, s.layer);
@@ -54,12 +54,13 @@ torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offse
 // The joint matrix is two linears to who sits there.
 torch::Tensor FfnBank::with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const {
   if (!form_.gated) return hook("ffn.up", rows, z);
-  return at::cat({hook("ffn.gate", rows, z.slice(1, 0, d_expert_)), hook("ffn.up", rows, z.slice(1, d_expert_))}, 1);
+  const int64_t gate = z.size(1) - d_expert_;
+  return at::cat({hook("ffn.gate", rows, z.slice(1, 0, gate)), hook("ffn.up", rows, z.slice(1, gate))}, 1);
 }
 
 std::vector<Site> FfnBank::sites() const {
   std::vector<Site> out;
-  if (form_.gated) out.push_back({"ffn.gate", d_model_, d_expert_});
+  if (form_.gated) out.push_back({"ffn.gate", d_model_, (form_.linears() - 1) * d_expert_});
   out.push_back({"ffn.up", d_model_, d_expert_});
   out.push_back({"ffn.inner", d_expert_, d_expert_});
   out.push_back({"ffn.down", d_expert_, d_model_});

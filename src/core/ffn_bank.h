@@ -37,7 +37,10 @@ struct FfnForm {
   std::string phi;     // an activation of core/ops.h
   bool gated = false;
   bool interleaved = false;  // W_in [E, 2f, d]: even rows gate, odd rows up
-  std::function<torch::Tensor(const torch::Tensor& z)> before = {};  // bends [N, f or 2f] before phi; gate half first
+  int64_t further = 0;       // linears in front of the gate, W_in [E, (2 + further) f, d]; `before` makes two of them all
+  std::function<torch::Tensor(const torch::Tensor& z)> before = {};  // bends [N, linears * f] before phi; gate half first
+
+  [[nodiscard]] int64_t linears() const { return (gated ? 2 : 1) + further; }
 };
 
 class FfnBank : public ExpertBank {
@@ -48,9 +51,9 @@ class FfnBank : public ExpertBank {
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
                                const RowContext& context) override;
   int64_t parameters_per_expert() const override {
-    return (form_.gated ? 3 : 2) * d_model_ * d_expert_ + (weights_.b_in.defined() ? (form_.gated ? 2 : 1) * d_expert_ + d_model_ : 0);
+    return (form_.linears() + 1) * d_model_ * d_expert_ + (weights_.b_in.defined() ? form_.linears() * d_expert_ + d_model_ : 0);
   }
-  double flops_per_row() const override { return 2.0 * static_cast<double>((form_.gated ? 3 : 2) * d_model_ * d_expert_); }
+  double flops_per_row() const override { return 2.0 * static_cast<double>((form_.linears() + 1) * d_model_ * d_expert_); }
   torch::Tensor flat_weights() const override { return weights_.out.detach().flatten(1); }
   std::vector<Site> sites() const override;
 

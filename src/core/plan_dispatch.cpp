@@ -90,11 +90,12 @@ int64_t capacity_of(const CapacityOptions& o, int64_t tokens, int64_t top_k, int
   if (o.rounding == "ceil_per_choice")
     return std::max(o.min_capacity, choices * static_cast<int64_t>(std::ceil(factor * static_cast<double>(tokens) / static_cast<double>(num_experts) - 1e-9)));
   const double rows = factor * static_cast<double>(tokens) * static_cast<double>(choices) / static_cast<double>(num_experts);
-  if (o.rounding != "ceil" && o.rounding != "floor" && o.rounding != "round")
-    fail(ErrorKind::config, "capacity: rounding = '{}', expected ceil, floor, round or ceil_per_choice", o.rounding);
+  if (o.rounding != "ceil" && o.rounding != "floor" && o.rounding != "round" && o.rounding != "floor_even")
+    fail(ErrorKind::config, "capacity: rounding = '{}', expected ceil, floor, round, floor_even or ceil_per_choice", o.rounding);
   // The guard keeps 1.25 * 2 * 8 / 4 = 5.000000000000001 from becoming 6.
-  const double rounded = o.rounding == "ceil" ? std::ceil(rows - 1e-9) : o.rounding == "floor" ? std::floor(rows + 1e-9) : std::nearbyint(rows);
-  return std::max(o.min_capacity, static_cast<int64_t>(rounded));
+  const double rounded = o.rounding == "ceil" ? std::ceil(rows - 1e-9) : o.rounding == "round" ? std::nearbyint(rows) : std::floor(rows + 1e-9);
+  const auto whole = static_cast<int64_t>(rounded);
+  return std::max(o.min_capacity, o.rounding == "floor_even" ? whole + whole % 2 : whole);
 }
 
 Planned plan_dispatch(Routing routing, const GateInput& input, int64_t num_experts, const CapacityOptions& options, const Priority* priority) {

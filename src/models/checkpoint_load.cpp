@@ -19,10 +19,8 @@ struct Opened {
 };
 
 Opened read_config(const io::StoredModel& stored) {
-  const ConfigNode* type = stored.config.find("model_type");
-  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", stored.config_name);
   try {
-    const FamilyEntry& family = find_family(*type->string());
+    const FamilyEntry& family = family_of(stored.config, stored.config_name);
     return {family, family.family->read_config(stored.config).resolved(), to_json(stored.config)};
   } catch (const Error& error) {
     if (std::string_view(error.what()).starts_with(stored.config_name)) throw;

@@ -8,6 +8,7 @@
 #include "io/safetensors_writer.h"
 #include "io/stored_model.h"
 #include "models/canonical_spec.h"
+#include "models/slice_network.h"
 #include "models/stored_tensors.h"
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
@@ -175,8 +176,19 @@ Conversion to_gguf(StoredPtr stored, const fs::path& out, const ConvertOptions& 
 
 // ---- to another family ----
 
-Conversion through_memory(const fs::path& in, const fs::path& out, const ConvertOptions& options, const io::StoredModel& stored, const ModelSpec& spec) {
+// Experts that were cut from dense networks go back into them, where the wanted family knows no experts (LLaMA-MoE, arXiv:2406.16554).
+bool joins_slices(const std::string& from, const std::string& to) { return from == "llama_moe" && to == "llama"; }
+
+Checkpoint with_joined_slices(Checkpoint checkpoint) {
+  checkpoint.model = join_networks(*checkpoint.model);
+  return checkpoint;
+}
+
+Conversion through_memory(const fs::path& in, const fs::path& out, const ConvertOptions& options, const io::StoredModel& stored,
+                          const std::string& from, const ModelSpec& stored_spec) {
   const FamilyEntry& family = find_family(options.family);
+  const bool joined = joins_slices(from, options.family);
+  const ModelSpec spec = joined ? joined_spec(stored_spec) : stored_spec;
   if (const auto reason = cannot_state(family, spec)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", options.family, *reason);
   const LanguageModel shell(spec, std::nullopt);
   const SaveOptions save{options.family, options.dtype == "auto" ? "float32" : options.dtype, options.max_shard_bytes};
@@ -188,7 +200,13 @@ Conversion through_memory(const fs::path& in, const fs::path& out, const Convert
   plan.files = {"config.json"};
   if (stored.tokenizer) plan.files.push_back("tokenizer.json");
   plan.notes.push_back("another family: the whole model passes through memory");
-  plan.write = [in, out, save](const Progress&) { save_checkpoint(load_checkpoint(in), out, save); };
+  if (joined)
+    plan.notes.push_back("the experts of each layer become one dense network again, every neuron with weight 1; the model of experts "
+                         "computes something else, and its gates are left out");
+  plan.write = [in, out, save, joined](const Progress&) {
+    Checkpoint checkpoint = load_checkpoint(in);
+    save_checkpoint(joined ? with_joined_slices(std::move(checkpoint)) : checkpoint, out, save);
+  };
   return plan;
 }
 
@@ -198,14 +216,12 @@ Conversion plan_conversion(const fs::path& in, const fs::path& out, const Conver
   refuse_existing(out);
   (void)wanted_dtype(options.dtype);
   const auto stored = std::make_shared<io::StoredModel>(io::open_stored_model(in));
-  const ConfigNode* type = stored->config.find("model_type");
-  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", stored->config_name);
-  const FamilyEntry& family = find_family(*type->string());
+  const FamilyEntry& family = family_of(stored->config, stored->config_name);
   const ModelSpec spec = checked_spec(*stored, family);
   const bool to_file = out.extension() == ".gguf";
   if (!options.family.empty() && options.family != family.name) {
     if (to_file) fail(ErrorKind::unsupported, "a GGUF file has the family of the model ('{}'); convert to a folder of '{}' first", family.name, options.family);
-    return through_memory(in, out, options, *stored, spec);
+    return through_memory(in, out, options, *stored, family.name, spec);
   }
   return to_file ? to_gguf(stored, out, options, family, spec) : to_folder(stored, out, options);
 }

@@ -13,7 +13,8 @@
 namespace switchyard {
 
 struct ConvertOptions {
-  std::string family;         // of the result; empty = as it is. Another one goes through the whole model in memory
+  std::string family;         // of the result; empty = as it is. Another one goes through the whole model in memory. "llama" from
+                              // llama_moe is its dense parent (slice_network.h), a model that computes something else
   std::string dtype = "auto"; // of stored floats: auto (as they are; quantised ones become float32) | float32 | bfloat16 | float16
   int64_t max_shard_bytes = 5'000'000'000;
   std::optional<io::GgmlType> quantize;  // of matrices in a GGUF file, instead of dtype

@@ -5,6 +5,8 @@
 #include "models/canonical_spec.h"
 #include "switchyard/error.h"
 
+#include <algorithm>
+
 namespace switchyard {
 
 std::vector<FamilyEntry> builtin_family_entries();
@@ -21,6 +23,21 @@ const FamilyEntry& find_family(const std::string& model_type) {
     known.push_back(entry.name);
   }
   fail(ErrorKind::unsupported, "model_type '{}' is not supported{}", model_type, suggestion(model_type, known));
+}
+
+const FamilyEntry& family_of(const ConfigNode& config, const std::string& file) {
+  const auto with_alias = [](const std::string& word) -> const FamilyEntry* {
+    for (const auto& entry : families())
+      if (std::find(entry.aliases.begin(), entry.aliases.end(), word) != entry.aliases.end()) return &entry;
+    return nullptr;
+  };
+  const ConfigNode *architectures = config.find("architectures"), *type = config.find("model_type");
+  if (!type || !type->string()) fail(ErrorKind::config, "{}: 'model_type' is missing or no string", file);
+  if (architectures && architectures->array())
+    for (const ConfigNode& architecture : *architectures->array())
+      if (const auto* entry = architecture.string() ? with_alias(*architecture.string()) : nullptr) return *entry;
+  const FamilyEntry* entry = with_alias(*type->string());
+  return entry ? *entry : find_family(*type->string());
 }
 
 std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec) {

@@ -19,14 +19,15 @@ struct Dimension {
 };
 
 // What part of a stored tensor is meant, when the file joins what the model keeps apart: the slice `index` of its first dimension
-// (one expert), of that the rows [row, row + rows), of these every `column_step`-th column from `column`, then transposed.
+// (one expert), of that the rows [row, row + rows), of these every `column_step`-th column from `column`, then transposed. Columns are
+// the last dimension, or with `flat` all but the first one together (a convolution of few taps).
 struct StoredPart {
   int64_t index = -1;
   int64_t row = 0, rows = -1;  // -1 = all
   int64_t column = 0, column_step = 1;
-  bool transposed = false;
+  bool transposed = false, flat = false;
 
-  [[nodiscard]] bool whole() const { return index < 0 && rows < 0 && column_step == 1 && !transposed; }
+  [[nodiscard]] bool whole() const { return index < 0 && rows < 0 && column_step == 1 && !transposed && !flat; }
 };
 
 // Where a stored tensor lives in the model: a whole parameter or buffer, or the slice `index` of its first dimension (one
@@ -57,11 +58,15 @@ struct FamilyEntry {
   std::string name, ref, summary;  // name = model_type
   std::shared_ptr<Family> family;
   int order = 1;  // of those that can state a model the one with the lowest number is written: layouts that most programs read have 0
+  std::vector<std::string> aliases = {};  // what published files have in `architectures` or `model_type` instead of the name
 };
 
 [[nodiscard]] const std::vector<FamilyEntry>& families();
 // The family of a model_type. Throws Error{unsupported} listing what is known.
 [[nodiscard]] const FamilyEntry& find_family(const std::string& model_type);
+// The family of a config.json: custom code may carry the model_type of the family that it was derived from, so that `architectures` is
+// asked first. Throws Error{config} when there is no model_type, `file` in front.
+[[nodiscard]] const FamilyEntry& family_of(const ConfigNode& config, const std::string& file);
 
 // Nothing when the family's config.json, written and read again, means the same model; else the first key that would
 // change, with both values.

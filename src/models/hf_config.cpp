@@ -147,6 +147,25 @@ std::vector<int64_t> HfConfig::integers(std::string_view key) {
   return out;
 }
 
+std::vector<std::vector<int64_t>> HfConfig::integer_rows(std::string_view key) {
+  std::vector<std::vector<int64_t>> out;
+  const ConfigNode* node = take(key);
+  if (!node) return out;
+  if (!node->array()) detail::wrong_type(*node, path_ + std::string(key), "a list of lists");
+  for (size_t i = 0; i < node->array()->size(); ++i) read_any((*node->array())[i], fmt::format("{}{}[{}]", path_, key, i), out.emplace_back());
+  return out;
+}
+
+std::vector<double> HfConfig::numbers(std::string_view key, double absent) {
+  const ConfigNode* node = take(key);
+  std::vector<double> out;
+  if (node && node->array()) read_any(*node, path_ + std::string(key), out);
+  else out.push_back(number(key, absent));
+  for (const double value : out)
+    if (!std::isfinite(value)) fail(ErrorKind::config, "{}{}{} holds {}, expected finite numbers", head(config_), path_, key, value);
+  return out;
+}
+
 bool HfConfig::has(std::string_view key) const {
   const ConfigNode* node = config_.find(key);
   return node && !node->is_null();

@@ -28,6 +28,8 @@ class HfConfig {
   [[nodiscard]] std::string text(std::string_view key, const std::string& absent);
   [[nodiscard]] std::vector<std::string> texts(std::string_view key);  // empty when missing or null
   [[nodiscard]] std::vector<int64_t> integers(std::string_view key);
+  [[nodiscard]] std::vector<std::vector<int64_t>> integer_rows(std::string_view key);
+  [[nodiscard]] std::vector<double> numbers(std::string_view key, double absent);  // one number, or a list of them
   [[nodiscard]] bool has(std::string_view key) const;  // and is not null
   [[nodiscard]] bool mentions(std::string_view key) const { return config_.find(key) != nullptr; }
   [[nodiscard]] bool is_text(std::string_view key, std::string_view value);

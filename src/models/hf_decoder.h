@@ -14,7 +14,7 @@ class HfDecoder : public Family {
 
   [[nodiscard]] ModelSpec read_config(const ConfigNode& node) const final;
   [[nodiscard]] nlohmann::ordered_json write_config(const ModelSpec& spec) const final;
-  [[nodiscard]] std::vector<Places> layouts(const LanguageModel& model) const final;
+  [[nodiscard]] std::vector<Places> layouts(const LanguageModel& model) const override;
   [[nodiscard]] bool ignores(const std::string& stored, const ModelSpec& spec) const override { return is_known_leftover(stored, spec); }
 
  protected:

@@ -84,7 +84,7 @@ void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) 
   at_least(c.rows, 0, "moe.capacity.rows");
   at_least(c.eval_rows, 0, "moe.capacity.eval_rows");
   at_least(c.group_size, 0, "moe.capacity.group_size");
-  one_of(c.rounding, {"ceil", "floor", "round", "ceil_per_choice"}, "moe.capacity.rounding");
+  one_of(c.rounding, {"ceil", "floor", "round", "floor_even", "ceil_per_choice"}, "moe.capacity.rounding");
   one_of(c.overflow, {"drop", "pass_through", "next_choice"}, "moe.capacity.overflow");
   priority_registry().check(c.priority, "model.moe.capacity.priority");
   at_least(c.devices, 0, "moe.capacity.devices");

@@ -30,10 +30,10 @@ NeuronSets sets_of(const std::vector<int64_t>& expert_of, int64_t num_experts) {
   return out;
 }
 
-// Rows of w [1, f or 2f, d] that belong to a set, gate rows before up rows.
+// Rows of w [1, f, 2f or more, d] that belong to a set: the same of every linear.
 torch::Tensor rows_of(const std::vector<int64_t>& set, int64_t neurons, int64_t rows) {
   const auto one = torch::tensor(set, torch::kInt64);
-  return rows == neurons ? one : at::cat({one, one + neurons});
+  return (torch::arange(rows / neurons, torch::kInt64).unsqueeze(1) * neurons + one).view({-1});
 }
 
 }  // namespace
@@ -91,7 +91,7 @@ ModelSpec sliced_spec(const ModelSpec& dense, const SliceOptions& o) {
                       {"select", {{"kind", "top_k"}, {"k", o.top_k}}},
                       {"weigh", "softmax_chosen"}}};
   if (o.top_k == 1) *m.gate.options.find("weigh") = "raw";  // a softmax over one is 1 and trains nothing
-  m.losses = {{"importance", {{"weight", 0.01}}}, {"load", {{"weight", 0.01}}}};
+  m.losses = {{"importance", {{"weight", 0.01}, {"unbiased", true}}}, {"load", {{"weight", 0.01}, {"unbiased", true}}}};
   return s.resolved();
 }
 
@@ -120,11 +120,49 @@ std::shared_ptr<LanguageModel> slice_networks(LanguageModel& dense, const SliceO
 DenseNetwork joined_slices(const torch::Tensor& w_in, const torch::Tensor& w_out, const NeuronSets& sets) {
   const c10::NoGradGuard no_grad;
   const int64_t width = w_out.size(2), neurons = width * w_out.size(0), d = w_in.size(2);
-  const bool gated = w_in.size(1) == 2 * width;
-  DenseNetwork out{torch::empty({1, gated ? 2 * neurons : neurons, d}, w_in.options()), torch::empty({1, w_out.size(1), neurons}, w_out.options())};
+  DenseNetwork out{torch::empty({1, w_in.size(1) / width * neurons, d}, w_in.options()), torch::empty({1, w_out.size(1), neurons}, w_out.options())};
   for (size_t e = 0; e < sets.size(); ++e) {
     out.w_in[0].index_copy_(0, rows_of(sets[e], neurons, out.w_in.size(1)), w_in[static_cast<int64_t>(e)]);
     out.w_out[0].index_copy_(1, torch::tensor(sets[e], torch::kInt64), w_out[static_cast<int64_t>(e)]);
+  }
+  return out;
+}
+
+ModelSpec joined_spec(const ModelSpec& sliced) {
+  ModelSpec s = sliced.resolved();
+  std::optional<int64_t> width;
+  for (int64_t i = 0; i < s.num_layers; ++i) {
+    const LayerPlan plan = s.layer(i);
+    if (!plan.mixer || plan.d_ff || !plan.moe || plan.moe->num_shared_experts > 0 || plan.moe->output_bias || !s.mixtures.empty())
+      fail(ErrorKind::unsupported, "join: layer {} is not attention and experts alone", i);
+    const int64_t here = plan.moe->num_experts * plan.moe->d_expert;
+    if (width.value_or(here) != here)
+      fail(ErrorKind::unsupported, "join: the experts of layer {} have {} neurons together, those of layer 0 {}; expected one width", i, here, *width);
+    width = here;
+  }
+  s.ffn = s.moe->experts;
+  s.d_ff = *width;
+  s.moe.reset();
+  s.pattern.clear();
+  return s.resolved();
+}
+
+std::shared_ptr<LanguageModel> join_networks(LanguageModel& sliced) {
+  const c10::NoGradGuard no_grad;
+  auto out = std::make_shared<LanguageModel>(joined_spec(sliced.spec()), std::nullopt);
+  auto to = out->named_parameters();
+  const auto from = sliced.named_parameters();
+  for (const auto& item : from)
+    if (item.key().find(".ffn.") == std::string::npos) to[item.key()].copy_(item.value());
+  for (int64_t i = 0; i < out->spec().num_layers; ++i) {
+    const std::string layer = "layers." + std::to_string(i) + ".ffn.";
+    const auto *w_in = from.find(layer + "experts.w_in"), *w_out = from.find(layer + "experts.w_out");
+    if (!w_in || !w_out) fail(ErrorKind::unsupported, "join: the experts of layer {} ('{}') are not made of the matrices w_in and w_out", i, out->spec().ffn.kind);
+    NeuronSets in_order(static_cast<size_t>(w_out->size(0)), std::vector<int64_t>(static_cast<size_t>(w_out->size(2))));
+    for (int64_t n = 0; n < out->spec().d_ff; ++n) in_order[static_cast<size_t>(n / w_out->size(2))][static_cast<size_t>(n % w_out->size(2))] = n;
+    const DenseNetwork dense = joined_slices(*w_in, *w_out, in_order);
+    to[layer + "w_in"].copy_(dense.w_in);
+    to[layer + "w_out"].copy_(dense.w_out);
   }
   return out;
 }

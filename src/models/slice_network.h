@@ -37,10 +37,17 @@ struct SliceOptions {
 // Weights of the networks by `sets` [layer], all else as it is, the gates new.
 [[nodiscard]] std::shared_ptr<LanguageModel> slice_networks(LanguageModel& dense, const SliceOptions& options, const std::vector<NeuronSets>& sets);
 
-// The way back: the dense w_in [1, f or 2f, d] and w_out [1, d, f] from those of the experts, bit for bit.
+// The way back: the dense w_in [1, f, 2f or more, d] and w_out [1, d, f] from those of the experts, bit for bit.
 struct DenseNetwork {
   torch::Tensor w_in, w_out;
 };
 [[nodiscard]] DenseNetwork joined_slices(const torch::Tensor& w_in, const torch::Tensor& w_out, const NeuronSets& sets);
+
+// The dense model of which all layers' experts are slices: its networks are the experts side by side, so that each neuron has weight 1.
+// Gates, the scale of the routed sum and losses have no place in it. Throws Error{unsupported} for a model whose layers are not all attention
+// and experts that make up a network of one width.
+[[nodiscard]] ModelSpec joined_spec(const ModelSpec& sliced);
+// Neurons in the order of the experts: those of a network may be renamed without changing what it computes.
+[[nodiscard]] std::shared_ptr<LanguageModel> join_networks(LanguageModel& sliced);
 
 }  // namespace switchyard

@@ -118,6 +118,7 @@ torch::Tensor view_of(const torch::Tensor& whole, const StoredPart& part, bool c
   auto out = whole;
   if (!columns_only && part.index >= 0) out = out.select(0, part.index);
   if (!columns_only && part.rows >= 0) out = out.narrow(0, part.row, part.rows);
+  if (part.flat) out = out.flatten(1);
   if (part.column_step > 1) out = out.slice(-1, part.column, {}, part.column_step);
   return part.transposed ? out.transpose(-1, -2) : out;
 }
@@ -146,7 +147,7 @@ void read_one(const torch::Tensor& target, const TensorPlace& place, const Tenso
     const auto values = target.contiguous();
     return check_finite(values.data_ptr<float>(), values.numel(), place, files);
   }
-  const bool direct = target.is_contiguous() && place.part.column_step == 1 && !place.part.transposed;
+  const bool direct = target.is_contiguous() && place.part.column_step == 1 && !place.part.transposed && !place.part.flat;
   const TensorEntry mine = piece(place, entry);
   if (target.scalar_type() != torch::kFloat32) {
     target.copy_(view_of(as_tensor(mine), place.part, true));  // a buffer of counts or flags

@@ -219,6 +219,16 @@ TEST(Capacity, FollowsTheFormulaAndItsRounding) {
   EXPECT_EQ(capacity_of(o, 8, 2, 4, true), 4);
 }
 
+// OpenMoE: floor(factor k T / E), and one more when that is odd; the least room is not made even.
+TEST(Capacity, FloorEvenIsTheNextEvenNumberOfTheFloor) {
+  CapacityOptions o{.factor = 1.0, .rounding = "floor_even"};
+  for (const auto& [tokens, rows] : {std::pair<int64_t, int64_t>{1, 0}, {2, 2}, {3, 2}, {4, 2}, {5, 2}, {6, 4}, {7, 4}, {8, 4}, {9, 4}, {10, 6}}) EXPECT_EQ(capacity_of(o, tokens, 2, 4, true), rows) << tokens;
+  o.factor = 0.3;
+  EXPECT_EQ(capacity_of(o, 20, 2, 4, true), 4);  // 3 is odd
+  o.min_capacity = 5;
+  EXPECT_EQ(capacity_of(o, 20, 2, 4, true), 5);
+}
+
 // fairseq's top-2: 2 ceil(T / E).
 TEST(Capacity, CeilPerChoiceRoundsBeforeItMultiplies) {
   CapacityOptions o{.factor = 1.0, .rounding = "ceil_per_choice"};

@@ -37,7 +37,25 @@ TEST(GluExperts, GiveTheWorkedExamples) {
   EXPECT_TRUE(all_close(worked_example("reglu"), torch::tensor({2.2, -0.52}), 1e-5));
   EXPECT_TRUE(all_close(worked_example("geglu"), torch::tensor({2.031698, -0.525379}), 1e-5));
   EXPECT_TRUE(all_close(worked_example("swiglu"), torch::tensor({1.787918, -0.479103}), 1e-5));
+  EXPECT_TRUE(all_close(worked_example({"geglu", {{"tanh", true}}}), worked_example("geglu"), 5e-4));
+  EXPECT_FALSE(torch::equal(worked_example({"geglu", {{"tanh", true}}}), worked_example("geglu")));
   EXPECT_TRUE(all_close(worked_example("swiglu_clamped"), torch::tensor({0.623193, -0.471439}), 1e-5));
+}
+
+// The released network of OpenMoE: what gates is a SwiGLU of two products.
+TEST(GluExperts, GatedSwigluMultipliesThreeProducts) {
+  const auto bank = bank_of("gated_swiglu");
+  const torch::NoGradGuard no_grad;
+  auto p = bank->named_parameters();
+  ASSERT_EQ(p["w_in"].sizes(), (torch::IntArrayRef{3, 15, 6}));
+  EXPECT_EQ(bank->parameters_per_expert(), 4 * 6 * 5);
+  EXPECT_EQ(bank->flops_per_row(), 2.0 * 4 * 6 * 5);
+  const auto x = normal({9, 6}, 1), y = bank->forward(x, offsets(), {});
+  for (int64_t r = 0; r < 9; ++r) {
+    const int64_t e = r < 4 ? 0 : 2;
+    const auto z = at::mv(p["w_in"][e].to(torch::kFloat64), x[r].to(torch::kFloat64)), a = z.slice(0, 0, 5), b = z.slice(0, 5, 10), u = z.slice(0, 10);
+    EXPECT_TRUE(all_close(y[r], at::mv(p["w_out"][e].to(torch::kFloat64), a * b * torch::sigmoid(b) * u).to(torch::kFloat32), 1e-5)) << r;
+  }
 }
 
 TEST(GluExperts, BilinearOfADoubledInputIsFourTimesTheOutputBitForBit) {

@@ -68,7 +68,7 @@ VerbEntry verb_convert() {
             auto args = std::make_shared<ConvertArguments>();
             verb.add_option("in", args->in, "model folder, run (its best checkpoint) or .gguf file")->required()->type_name("PATH");
             verb.add_option("out", args->out, "folder to be made, or a file that ends in .gguf")->required()->type_name("PATH");
-            verb.add_option("--family", args->options.family, "layout of the new folder; the model's own when not given")->type_name("FAMILY");
+            verb.add_option("--family", args->options.family, "layout of the new folder; the model's own when not given; llama from llama_moe joins the experts to the dense parent")->type_name("FAMILY");
             verb.add_option("--dtype", args->options.dtype, "of stored floats; auto = as they are")->type_name("auto|float32|bfloat16|float16");
             verb.add_option("--max-shard-size", args->max_shard_size, "largest file of tensors: 500MB, 5GB, 2GiB")->type_name("SIZE");
             verb.add_option("--quantize", args->quantize, "block format of the matrices of a .gguf file: Q8_0, Q6_K, Q4_K, MXFP4")->type_name("TYPE");
