@@ -27,6 +27,8 @@ struct SaveOptions {
   std::string family = "auto";       // auto | a family name | switchyard
   std::string dtype = "float32";     // float32 | bfloat16 | float16: of the stored weights
   int64_t max_shard_bytes = 5'000'000'000;
+  std::vector<std::filesystem::path> side_files = {};  // copied beside the weights under their names
+  std::string layout = "published";  // | stacked: all experts of a layer in one tensor, where the family has that
 };
 
 // Opens a folder. Throws Error{checkpoint} that lists missing tensors, tensors that do not belong, wrong shapes (found and

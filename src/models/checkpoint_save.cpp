@@ -72,10 +72,12 @@ void write_training_state(const Checkpoint& checkpoint, const fs::path& folder) 
 void save_checkpoint(const Checkpoint& checkpoint, const fs::path& folder, const SaveOptions& options) {
   const DType dtype = stored_dtype(options.dtype);
   const FamilyEntry& family = choose_family(checkpoint, options.family);
+  const size_t layout = find_layout(family, options.layout);
   AtomicDir dir(folder, "config.json");
   write_file_atomic(dir.path() / "config.json", config_of(checkpoint, family, dtype).dump(2) + "\n");
-  (void)write_sharded(dir.path(), stored_weights(*checkpoint.model, *family.family, dtype), options.max_shard_bytes);
+  (void)write_sharded(dir.path(), stored_weights(*checkpoint.model, *family.family, dtype, layout), options.max_shard_bytes);
   if (checkpoint.tokenizer) write_file_atomic(dir.path() / "tokenizer.json", checkpoint.tokenizer->to_json().dump() + "\n");
+  for (const fs::path& file : options.side_files) write_file_atomic(dir.path() / file.filename(), read_text_file(file));
   write_training_state(checkpoint, dir.path());
   dir.commit();
 }

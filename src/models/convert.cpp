@@ -70,6 +70,15 @@ void write_tensor(const TensorEntry& entry, DType dtype, Sink& sink) {
   sink.write(bytes);
 }
 
+// Of most of the floats: what config.json says of all.
+DType common_dtype(const io::StoredModel& stored) {
+  std::map<DType, int64_t> bytes;
+  for (const TensorEntry* entry : stored.tensors->entries())
+    if (is_float(*entry)) bytes[dtype_of(*entry, std::nullopt)] += entry->numel() * item_size(dtype_of(*entry, std::nullopt));
+  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() || most->first == DType::f64 ? DType::f32 : most->first;
+}
+
 // Files beside weights and config that belong to the model: tokenizer, templates, generation defaults.
 std::vector<fs::path> side_files(const io::StoredModel& stored) {
   std::vector<fs::path> out;
@@ -96,22 +105,18 @@ void write_folder(const io::StoredModel& stored, const fs::path& out, const std:
 }
 
 Conversion to_folder(StoredPtr stored, const fs::path& out, const ConvertOptions& options) {
-  if (options.quantize) fail(ErrorKind::usage, "--quantize writes blocks of GGUF; {} is a folder", out.string());
   const auto wanted = wanted_dtype(options.dtype);
   Conversion plan;
-  std::map<DType, int64_t> bytes;
   for (const TensorEntry* entry : stored->tensors->entries()) {
     const DType dtype = dtype_of(*entry, wanted);
     const int64_t size = entry->numel() * item_size(dtype);
     plan.tensors.push_back({entry->name, std::string(name_of(dtype)), entry->shape, size});
     plan.bytes += size;
-    if (is_float(*entry)) bytes[dtype] += size;
   }
   plan.files = {"config.json"};
   for (const fs::path& file : side_files(*stored)) plan.files.push_back(file.filename().string());
   if (stored->single_file && stored->tokenizer) plan.files.push_back("tokenizer.json");
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  const DType stated = wanted.value_or(most == bytes.end() ? DType::f32 : most->first);
+  const DType stated = wanted.value_or(common_dtype(*stored));
   plan.write = [stored, out, wanted, stated, total = plan.bytes, shard = options.max_shard_bytes](const Progress& progress) {
     auto done = std::make_shared<int64_t>(0);
     std::vector<TensorSource> tensors;
@@ -184,22 +189,30 @@ Checkpoint with_joined_slices(Checkpoint checkpoint) {
   return checkpoint;
 }
 
-Conversion through_memory(const fs::path& in, const fs::path& out, const ConvertOptions& options, const io::StoredModel& stored,
-                          const std::string& from, const ModelSpec& stored_spec) {
-  const FamilyEntry& family = find_family(options.family);
-  const bool joined = joins_slices(from, options.family);
+Conversion through_memory(const fs::path& in, const fs::path& out, const ConvertOptions& options, const io::StoredModel& stored, const FamilyEntry& from,
+                          const ModelSpec& stored_spec) {
+  const FamilyEntry& family = options.family.empty() ? from : find_family(options.family);
+  const bool joined = joins_slices(from.name, family.name);
   const ModelSpec spec = joined ? joined_spec(stored_spec) : stored_spec;
-  if (const auto reason = cannot_state(family, spec)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", options.family, *reason);
+  if (const auto reason = cannot_state(family, spec)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", family.name, *reason);
+  SaveOptions save{.family = family.name, .max_shard_bytes = options.max_shard_bytes};
+  if (!options.layout.empty()) save.layout = options.layout;
+  const DType dtype = wanted_dtype(options.dtype).value_or(common_dtype(stored));
+  save.dtype = long_name(dtype);
   const LanguageModel shell(spec, std::nullopt);
-  const SaveOptions save{options.family, options.dtype == "auto" ? "float32" : options.dtype, options.max_shard_bytes};
   Conversion plan;
-  for (const TensorSource& tensor : stored_weights(shell, *family.family, *wanted_dtype(save.dtype))) {
+  for (const TensorSource& tensor : stored_weights(shell, *family.family, dtype, find_layout(family, save.layout))) {
     plan.tensors.push_back({tensor.name, std::string(name_of(tensor.dtype)), tensor.shape, tensor.byte_size()});
     plan.bytes += tensor.byte_size();
   }
   plan.files = {"config.json"};
   if (stored.tokenizer) plan.files.push_back("tokenizer.json");
-  plan.notes.push_back("another family: the whole model passes through memory");
+  for (const fs::path& file : side_files(stored)) {
+    if (file.filename() == "tokenizer.json") continue;
+    plan.files.push_back(file.filename().string());
+    save.side_files.push_back(file);
+  }
+  plan.notes.push_back("another family or layout: the whole model passes through memory");
   if (joined)
     plan.notes.push_back("the experts of each layer become one dense network again, every neuron with weight 1; the model of experts "
                          "computes something else, and its gates are left out");
@@ -219,10 +232,12 @@ Conversion plan_conversion(const fs::path& in, const fs::path& out, const Conver
   const FamilyEntry& family = family_of(stored->config, stored->config_name);
   const ModelSpec spec = checked_spec(*stored, family);
   const bool to_file = out.extension() == ".gguf";
-  if (!options.family.empty() && options.family != family.name) {
-    if (to_file) fail(ErrorKind::unsupported, "a GGUF file has the family of the model ('{}'); convert to a folder of '{}' first", family.name, options.family);
-    return through_memory(in, out, options, *stored, family.name, spec);
-  }
+  if (!to_file && options.quantize) fail(ErrorKind::usage, "--quantize writes blocks of GGUF; {} is a folder", out.string());
+  if (to_file && !options.layout.empty()) fail(ErrorKind::usage, "--layout is of folders; a GGUF file has one layout");
+  const bool another = !options.family.empty() && options.family != family.name;
+  if (another && to_file)
+    fail(ErrorKind::unsupported, "a GGUF file has the family of the model ('{}'); convert to a folder of '{}' first", family.name, options.family);
+  if (another || !options.layout.empty()) return through_memory(in, out, options, *stored, family, spec);
   return to_file ? to_gguf(stored, out, options, family, spec) : to_folder(stored, out, options);
 }
 

@@ -40,6 +40,13 @@ const FamilyEntry& family_of(const ConfigNode& config, const std::string& file) 
   return entry ? *entry : find_family(*type->string());
 }
 
+size_t find_layout(const FamilyEntry& family, const std::string& layout) {
+  const auto names = family.family->layout_names();
+  const auto found = std::find(names.begin(), names.end(), layout);
+  if (found == names.end()) fail(ErrorKind::unsupported, "'{}' is not written in the layout '{}'; it has {}", family.name, layout, fmt::join(names, ", "));
+  return static_cast<size_t>(found - names.begin());
+}
+
 std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec) {
   try {
     const auto config = config_from_json(entry.family->write_config(spec.resolved()), "config.json");

@@ -48,8 +48,11 @@ struct Family {
   [[nodiscard]] virtual ModelSpec read_config(const ConfigNode& config) const = 0;
   // spec -> config.json. What the family cannot say is left out: ask cannot_state first.
   [[nodiscard]] virtual nlohmann::ordered_json write_config(const ModelSpec& spec) const = 0;
-  // Layouts in which the family's files are published; the first is the one written. A reader takes the one that fits.
+  // Layouts in which the family's files are found; the first is the one written unless another one is asked for. A reader takes the
+  // one that fits.
   [[nodiscard]] virtual std::vector<std::vector<TensorPlace>> layouts(const LanguageModel& model) const = 0;
+  // The names of those that can be asked for, in the same order; layouts behind them are only read.
+  [[nodiscard]] virtual std::vector<std::string> layout_names() const { return {"published"}; }
   // Tensors that published files hold and the model does not need.
   [[nodiscard]] virtual bool ignores(const std::string& /*stored*/, const ModelSpec&) const { return false; }
 };
@@ -67,6 +70,9 @@ struct FamilyEntry {
 // The family of a config.json: custom code may carry the model_type of the family that it was derived from, so that `architectures` is
 // asked first. Throws Error{config} when there is no model_type, `file` in front.
 [[nodiscard]] const FamilyEntry& family_of(const ConfigNode& config, const std::string& file);
+
+// The place of a layout by its name. Throws Error{unsupported} listing what the family has.
+[[nodiscard]] size_t find_layout(const FamilyEntry& family, const std::string& layout);
 
 // Nothing when the family's config.json, written and read again, means the same model; else the first key that would
 // change, with both values.

@@ -15,6 +15,10 @@ class HfDecoder : public Family {
   [[nodiscard]] ModelSpec read_config(const ConfigNode& node) const final;
   [[nodiscard]] nlohmann::ordered_json write_config(const ModelSpec& spec) const final;
   [[nodiscard]] std::vector<Places> layouts(const LanguageModel& model) const override;
+  // "stacked": all experts of a layer in one tensor, as transformers 5 holds them in memory.
+  [[nodiscard]] std::vector<std::string> layout_names() const final {
+    return has_stacked_layout() ? std::vector<std::string>{"published", "stacked"} : std::vector<std::string>{"published"};
+  }
   [[nodiscard]] bool ignores(const std::string& stored, const ModelSpec& spec) const override { return is_known_leftover(stored, spec); }
 
  protected:

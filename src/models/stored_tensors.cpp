@@ -237,13 +237,13 @@ void check_tensors(const LanguageModel& model, const Family& family, const Tenso
   for (const auto& place : places) check_shape(place, files.at(place.stored), files);
 }
 
-std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype) {
+std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype, size_t layout) {
   const auto tensors = all_tensors(model);
   std::vector<TensorSource> out;
-  const auto layouts = family.layouts(model);
+  const auto places = family.layouts(model).at(layout);
   std::map<std::string, std::vector<const TensorPlace*>> parts;
-  for (const auto& place : layouts.front()) parts[place.stored].push_back(&place);
-  for (const auto& place : layouts.front()) {
+  for (const auto& place : places) parts[place.stored].push_back(&place);
+  for (const auto& place : places) {
     const auto& of_it = parts.at(place.stored);
     if (of_it.front() != &place) continue;
     const auto first = part(tensors.at(place.parameter).detach(), place);

@@ -14,8 +14,9 @@ void read_weights(LanguageModel& model, const Family& family, const TensorStore&
 // Names and shapes alone, as read_weights checks them.
 void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files);
 
-// The model's tensors in the family's first layout, stored as `dtype` (f32, bf16 or f16). The model must outlive the result.
-[[nodiscard]] std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype);
+// The model's tensors in a layout of the family, by its place among them, stored as `dtype` (f32, bf16 or f16). The model must outlive
+// the result.
+[[nodiscard]] std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype, size_t layout = 0);
 
 // A tensor as it is, converted only to be contiguous: training state, dumps.
 [[nodiscard]] TensorSource as_stored(const std::string& name, const torch::Tensor& tensor);

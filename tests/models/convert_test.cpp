@@ -6,6 +6,7 @@
 #include "io/gguf/gguf.h"
 #include "io/quant/minifloat.h"
 #include "io/quant/scaled_blocks.h"
+#include "io/safetensors_set.h"
 #include "models/golden.h"
 #include "models/small_specs.h"
 #include "test_files.h"
@@ -121,6 +122,47 @@ TEST(Convert, RoutersAndVectorsStayFloat32) {
   EXPECT_EQ(file.find("blk.1.ffn_down_exps.weight")->format->name, "Q4_K");
   EXPECT_EQ(file.find("blk.1.ffn_down_exps.weight")->shape, (std::vector<int64_t>{3, 256, 256}));
   EXPECT_EQ(io::to_json(*io::find(file.metadata(), "llama.expert_used_count")), 2);
+}
+
+// The library's own stacked files have the tensors that --layout stacked writes, and the way back gives the file that it came from.
+TEST(Convert, LayoutsOfTheGoldenModelsAreThoseOfTheLibrary) {
+  for (const std::string name : {"mixtral", "qwen2_moe", "deepseek_v3", "jamba"}) {
+    const TempDir dir;
+    ConvertOptions options;
+    options.layout = "stacked";
+    run(golden_folder(name), dir / "stacked", options);
+    const auto want = SafetensorsSet::open(golden_folder(name + "-fused")), got = SafetensorsSet::open(dir / "stacked");
+    ASSERT_EQ(want.entries().size(), got.entries().size()) << name;
+    for (const TensorEntry* entry : want.entries()) {
+      ASSERT_NE(got.find(entry->name), nullptr) << entry->name;
+      EXPECT_EQ(got.at(entry->name).shape, entry->shape) << entry->name;
+      EXPECT_TRUE(std::ranges::equal(got.at(entry->name).bytes, entry->bytes)) << entry->name;
+    }
+    options.layout = "published";
+    run(dir / "stacked", dir / "back", options);
+    const auto first = SafetensorsSet::open(golden_folder(name)), back = SafetensorsSet::open(dir / "back");
+    ASSERT_EQ(first.entries().size(), back.entries().size()) << name;
+    for (const TensorEntry* entry : first.entries()) EXPECT_TRUE(std::ranges::equal(back.at(entry->name).bytes, entry->bytes)) << entry->name;
+  }
+}
+
+// What stands beside the weights comes along, and "auto" keeps 16-bit floats, whether tensors go over one by one or through memory.
+TEST(Convert, AnotherLayoutKeepsSideFilesAndFloats) {
+  const TempDir dir;
+  fs::copy(golden_folder("olmoe-bf16"), dir / "model");
+  write_file_atomic(dir / "model/tokenizer_config.json", "{}");
+  write_file_atomic(dir / "model/chat_template.jinja", "x");
+  ConvertOptions options;
+  options.layout = "stacked";
+  const Conversion plan = plan_conversion(dir / "model", dir / "out", options);
+  plan.write({});
+  for (const auto& file : plan.files) EXPECT_TRUE(fs::exists(dir / "out" / file)) << file;
+  EXPECT_EQ(read_text_file(dir / "out/chat_template.jinja"), "x");
+  for (const TensorEntry* entry : SafetensorsSet::open(dir / "out").entries()) EXPECT_EQ(entry->dtype, DType::bf16) << entry->name;
+  options.layout = "fused";
+  expect_error(ErrorKind::unsupported, {"'fused'", "published, stacked"}, [&] { (void)plan_conversion(dir / "model", dir / "x", options); });
+  expect_error(ErrorKind::unsupported, {"'stacked'", "published"}, [&] { (void)plan_conversion(golden_folder("llama"), dir / "x", {.layout = "stacked"}); });
+  expect_error(ErrorKind::usage, {"--layout"}, [&] { (void)plan_conversion(dir / "model", dir / "x.gguf", options); });
 }
 
 TEST(Convert, RefusesWhatDoesNotFit) {

@@ -69,13 +69,16 @@ VerbEntry verb_convert() {
             verb.add_option("in", args->in, "model folder, run (its best checkpoint) or .gguf file")->required()->type_name("PATH");
             verb.add_option("out", args->out, "folder to be made, or a file that ends in .gguf")->required()->type_name("PATH");
             verb.add_option("--family", args->options.family, "layout of the new folder; the model's own when not given; llama from llama_moe joins the experts to the dense parent")->type_name("FAMILY");
+            verb.add_option("--layout", args->options.layout, "of the tensors of a folder: published, or stacked (all experts of a layer in one); as they are when not given")
+                ->type_name("published|stacked");
             verb.add_option("--dtype", args->options.dtype, "of stored floats; auto = as they are")->type_name("auto|float32|bfloat16|float16");
             verb.add_option("--max-shard-size", args->max_shard_size, "largest file of tensors: 500MB, 5GB, 2GiB")->type_name("SIZE");
             verb.add_option("--quantize", args->quantize, "block format of the matrices of a .gguf file: Q8_0, Q6_K, Q4_K, MXFP4")->type_name("TYPE");
             verb.add_flag("--dry-run", args->dry_run, "list what would be written");
             verb.add_flag("--json", args->json, "machine-readable output");
             verb.footer(
-                "Examples:\n  switchyard convert runs/demo model.gguf --quantize Q4_K\n  switchyard convert model.gguf folder --dtype bfloat16 --dry-run");
+                "Examples:\n  switchyard convert runs/demo model.gguf --quantize Q4_K\n  switchyard convert model.gguf folder --dtype bfloat16 --dry-run\n"
+                "  switchyard convert mixtral fused --layout stacked");
             verb.callback([args] { run_convert(*args); });
           }};
 }
