@@ -148,9 +148,12 @@ ordered_json inference_part(ModelSpec spec) {
 // What a plan will write, as the readers of metadata ask for it.
 io::TensorFacts facts_of(const io::GgufPlan& plan, const io::GgufFamily& family, const ordered_json& config) {
   const auto has = [&plan](std::string_view name) {
-    return std::any_of(plan.tensors.begin(), plan.tensors.end(), [&](const io::GgufTensorSource& tensor) { return tensor.name == name; });
+    const auto is_it = [&](const io::GgufTensorSource& tensor) { return tensor.name == name; };
+    return std::any_of(plan.tensors.begin(), plan.tensors.end(), is_it);
   };
-  const auto values = [&](std::string_view name) { return family.config_tensor ? family.config_tensor(config, name) : std::vector<float>(); };
+  const auto values = [&](std::string_view name) {
+    return family.config_tensor ? family.config_tensor(config, name) : std::vector<float>();
+  };
   return {has, values};
 }
 
@@ -158,7 +161,8 @@ io::TensorFacts facts_of(const io::GgufPlan& plan, const io::GgufFamily& family,
 void check_metadata(const io::GgufPlan& plan, const ordered_json& written, const FamilyEntry& family, const ModelSpec& spec) {
   const io::GgufFamily& found = io::family_of(plan.metadata, "GGUF");
   if (found.model_type != family.name)
-    fail(ErrorKind::unsupported, "the metadata of GGUF would say '{}': they cannot say this model of '{}'", found.model_type, family.name);
+    fail(ErrorKind::unsupported, "the metadata of GGUF would say '{}': they cannot say this model of '{}'", found.model_type,
+         family.name);
   ordered_json config = io::config_of(plan.metadata, found, facts_of(plan, found, written), "GGUF");
   config["vocab_size"] = spec.vocab_size;
   config["tie_word_embeddings"] = spec.tie_embeddings;
@@ -178,8 +182,9 @@ Conversion to_gguf(StoredPtr stored, const fs::path& out, const ConvertOptions& 
   if (stored->tokenizer) tokenizer = ordered_json::parse(*stored->tokenizer, nullptr, false);
   if (tokenizer && !tokenizer->is_object()) fail(ErrorKind::checkpoint, "{}: not a JSON object", stored->tokenizer_name);
   const ordered_json config = to_json(stored->config);
+  const ordered_json tokenizer_config = io::read_tokenizer_config(*stored);
   auto plan = std::make_shared<io::GgufPlan>(
-      io::plan_gguf(config, *stored->tensors, tokenizer ? &*tokenizer : nullptr, io::read_tokenizer_config(*stored), {gguf_type(options)}));
+      io::plan_gguf(config, *stored->tensors, tokenizer ? &*tokenizer : nullptr, tokenizer_config, {gguf_type(options)}));
   check_metadata(*plan, config, family, spec);
   Conversion out_plan;
   out_plan.notes = plan->notes;

@@ -1,5 +1,5 @@
-// Every family that GGUF has a table for: a model goes to a file and comes back, logits and bytes; quantised, within the bounds of the
-// format. The names inside are tests/io/gguf_tables_test.cpp's.
+// Every family that GGUF has a table for: a model goes to a file and comes back, logits and bytes; quantised, within the bounds
+// of the format. The names inside are tests/io/gguf_tables_test.cpp's.
 #include "base/files.h"
 #include "expect_error.h"
 #include "io/gguf/gguf.h"
@@ -26,29 +26,43 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 // Widths of 64 and 32, so that blocks of 32 fit the rows that matter.
 json base(const char* type, int64_t layers, const json& more) {
-  json out = {{"model_type", type}, {"vocab_size", 40}, {"hidden_size", 64}, {"num_hidden_layers", layers}, {"num_attention_heads", 4},
-              {"num_key_value_heads", 2}, {"head_dim", 16}, {"max_position_embeddings", 64}, {"intermediate_size", 32}, {"rms_norm_eps", 1e-5}};
+  json out = {{"model_type", type},       {"vocab_size", 40},         {"hidden_size", 64}, {"num_hidden_layers", layers},
+              {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 16},    {"max_position_embeddings", 64},
+              {"intermediate_size", 32},  {"rms_norm_eps", 1e-5}};
   for (const auto& [key, value] : more.items()) out[key] = value;
   return out;
 }
 
 json deepseek_like(const char* type, const json& more) {
-  json out = base(type, 3, {{"moe_intermediate_size", 32}, {"n_routed_experts", 8}, {"n_shared_experts", 2}, {"num_experts_per_tok", 3},
-                            {"first_k_dense_replace", 1}, {"num_key_value_heads", 4}, {"q_lora_rank", 32}, {"kv_lora_rank", 32},
-                            {"qk_nope_head_dim", 8}, {"qk_rope_head_dim", 4}, {"v_head_dim", 16}});
+  json out = base(type, 3,
+                  {{"moe_intermediate_size", 32},
+                   {"n_routed_experts", 8},
+                   {"n_shared_experts", 2},
+                   {"num_experts_per_tok", 3},
+                   {"first_k_dense_replace", 1},
+                   {"num_key_value_heads", 4},
+                   {"q_lora_rank", 32},
+                   {"kv_lora_rank", 32},
+                   {"qk_nope_head_dim", 8},
+                   {"qk_rope_head_dim", 4},
+                   {"v_head_dim", 16}});
   out.erase("head_dim");
   for (const auto& [key, value] : more.items()) out[key] = value;
   return out;
 }
 
 json yarn(const json& more) {
-  json out = {{"type", "yarn"}, {"factor", 4.0}, {"beta_fast", 32.0}, {"beta_slow", 1.0}, {"original_max_position_embeddings", 16}};
+  json out = {
+      {"type", "yarn"}, {"factor", 4.0}, {"beta_fast", 32.0}, {"beta_slow", 1.0}, {"original_max_position_embeddings", 16}};
   for (const auto& [key, value] : more.items()) out[key] = value;
   return out;
 }
 
 json longrope(const json& more) {
-  json out = {{"type", "longrope"}, {"original_max_position_embeddings", 8}, {"short_factor", json::array()}, {"long_factor", json::array()}};
+  json out = {{"type", "longrope"},
+              {"original_max_position_embeddings", 8},
+              {"short_factor", json::array()},
+              {"long_factor", json::array()}};
   for (int i = 0; i < 8; ++i) out["short_factor"].push_back(1 + 0.125 * i), out["long_factor"].push_back(1.5 + 0.25 * i);
   for (const auto& [key, value] : more.items()) out[key] = value;
   return out;
@@ -61,30 +75,67 @@ std::vector<Case> cases() {
     return more;
   };
   std::vector<Case> out;
-  for (const char* golden : {"llama", "mixtral", "qwen2", "qwen2_moe", "olmoe", "deepseek_v2", "deepseek_v3", "granitemoe", "dbrx"}) out.push_back({golden});
+  for (const char* golden :
+       {"llama", "mixtral", "qwen2", "qwen2_moe", "olmoe", "deepseek_v2", "deepseek_v3", "granitemoe", "dbrx"})
+    out.push_back({golden});
   out.push_back({"jamba", {}, false});  // -exp(A_log) is rounded
   out.push_back({"qwen3", base("qwen3", 2, {{"rope_scaling", yarn({})}})});
-  out.push_back({"qwen3_moe", base("qwen3_moe", 2, {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 32}, {"norm_topk_prob", true}})});
-  out.push_back({"granitemoeshared", base("granitemoeshared", 2, with_experts({{"shared_intermediate_size", 96}, {"attention_multiplier", 0.2},
-                                                                               {"embedding_multiplier", 12.0}, {"logits_scaling", 6.0},
-                                                                               {"residual_multiplier", 0.22}}))});
-  out.push_back({"gpt_oss", base("gpt_oss", 2, with_experts({{"sliding_window", 3}, {"layer_types", {"sliding_attention", "full_attention"}},
-                                                             {"attention_bias", true}, {"rope_scaling", yarn({{"truncate", false}})}}))});
-  out.push_back({"phimoe", base("phimoe", 2, with_experts({{"attention_bias", true}, {"lm_head_bias", true}, {"sliding_window", 5},
-                                                           {"rope_scaling", longrope({{"short_mscale", 1.25}, {"long_mscale", 1.25}})}}))});
+  out.push_back(
+      {"qwen3_moe",
+       base("qwen3_moe", 2,
+            {{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 32}, {"norm_topk_prob", true}})});
+  out.push_back({"granitemoeshared", base("granitemoeshared", 2,
+                                          with_experts({{"shared_intermediate_size", 96},
+                                                        {"attention_multiplier", 0.2},
+                                                        {"embedding_multiplier", 12.0},
+                                                        {"logits_scaling", 6.0},
+                                                        {"residual_multiplier", 0.22}}))});
+  out.push_back({"gpt_oss", base("gpt_oss", 2,
+                                 with_experts({{"sliding_window", 3},
+                                               {"layer_types", {"sliding_attention", "full_attention"}},
+                                               {"attention_bias", true},
+                                               {"rope_scaling", yarn({{"truncate", false}})}}))});
+  out.push_back({"phimoe", base("phimoe", 2,
+                                with_experts({{"attention_bias", true},
+                                              {"lm_head_bias", true},
+                                              {"sliding_window", 5},
+                                              {"rope_scaling", longrope({{"short_mscale", 1.25}, {"long_mscale", 1.25}})}}))});
   out.push_back({"arctic", base("arctic", 2, with_experts({}))});
-  out.push_back({"glm4_moe", base("glm4_moe", 3, {{"moe_intermediate_size", 32}, {"n_routed_experts", 4}, {"n_shared_experts", 1}, {"num_experts_per_tok", 2},
-                                                  {"first_k_dense_replace", 1}, {"norm_topk_prob", true}, {"routed_scaling_factor", 2.5},
-                                                  {"partial_rotary_factor", 0.5}, {"attention_bias", true}, {"use_qk_norm", true}})});
-  json moe = base("deepseek", 2, {{"moe_intermediate_size", 32}, {"n_routed_experts", 4}, {"n_shared_experts", 2}, {"num_experts_per_tok", 2},
-                                  {"first_k_dense_replace", 1}, {"norm_topk_prob", false}});
+  out.push_back({"glm4_moe", base("glm4_moe", 3,
+                                  {{"moe_intermediate_size", 32},
+                                   {"n_routed_experts", 4},
+                                   {"n_shared_experts", 1},
+                                   {"num_experts_per_tok", 2},
+                                   {"first_k_dense_replace", 1},
+                                   {"norm_topk_prob", true},
+                                   {"routed_scaling_factor", 2.5},
+                                   {"partial_rotary_factor", 0.5},
+                                   {"attention_bias", true},
+                                   {"use_qk_norm", true}})});
+  json moe = base("deepseek", 2,
+                  {{"moe_intermediate_size", 32},
+                   {"n_routed_experts", 4},
+                   {"n_shared_experts", 2},
+                   {"num_experts_per_tok", 2},
+                   {"first_k_dense_replace", 1},
+                   {"norm_topk_prob", false}});
   out.push_back({"deepseek", moe});
-  out.push_back({"deepseek_v2", deepseek_like("deepseek_v2", {{"n_group", 4}, {"topk_group", 2}, {"topk_method", "group_limited_greedy"},
-                                                              {"scoring_func", "softmax"}, {"routed_scaling_factor", 16.0}, {"norm_topk_prob", false},
-                                                              {"rope_scaling", yarn({{"mscale", 0.707}, {"mscale_all_dim", 0.707}})}})});
-  out.push_back({"deepseek_v3", deepseek_like("deepseek_v3", {{"n_group", 4}, {"topk_group", 2}, {"topk_method", "noaux_tc"}, {"scoring_func", "sigmoid"},
-                                                              {"routed_scaling_factor", 2.5}, {"norm_topk_prob", true},
-                                                              {"rope_scaling", yarn({{"mscale", 1.0}, {"mscale_all_dim", 1.0}})}})});
+  out.push_back(
+      {"deepseek_v2", deepseek_like("deepseek_v2", {{"n_group", 4},
+                                                    {"topk_group", 2},
+                                                    {"topk_method", "group_limited_greedy"},
+                                                    {"scoring_func", "softmax"},
+                                                    {"routed_scaling_factor", 16.0},
+                                                    {"norm_topk_prob", false},
+                                                    {"rope_scaling", yarn({{"mscale", 0.707}, {"mscale_all_dim", 0.707}})}})});
+  out.push_back(
+      {"deepseek_v3", deepseek_like("deepseek_v3", {{"n_group", 4},
+                                                    {"topk_group", 2},
+                                                    {"topk_method", "noaux_tc"},
+                                                    {"scoring_func", "sigmoid"},
+                                                    {"routed_scaling_factor", 2.5},
+                                                    {"norm_topk_prob", true},
+                                                    {"rope_scaling", yarn({{"mscale", 1.0}, {"mscale_all_dim", 1.0}})}})});
   return out;
 }
 
@@ -100,10 +151,12 @@ torch::Tensor logits_of(const fs::path& path) {
 fs::path folder_of(const Case& c, const fs::path& dir) {
   if (c.config.empty()) return golden_folder(c.name);
   Checkpoint saved;
-  saved.model = std::make_shared<LanguageModel>(find_family(c.name).family->read_config(config_from_json(c.config, "config.json")), 3);
+  saved.model =
+      std::make_shared<LanguageModel>(find_family(c.name).family->read_config(config_from_json(c.config, "config.json")), 3);
   {
     const torch::NoGradGuard no_grad;
-    for (const auto& item : saved.model->named_parameters()) item.value().add_(0.05 * torch::arange(item.value().numel()).sin().view(item.value().sizes()));
+    for (const auto& item : saved.model->named_parameters())
+      item.value().add_(0.05 * torch::arange(item.value().numel()).sin().view(item.value().sizes()));
     for (const auto& item : saved.model->named_buffers())
       if (item.key().ends_with("balance.bias")) item.value().copy_(torch::arange(item.value().numel()) * 0.1);
   }
@@ -111,7 +164,9 @@ fs::path folder_of(const Case& c, const fs::path& dir) {
   return dir / "model";
 }
 
-void convert(const fs::path& in, const fs::path& out, const ConvertOptions& options = {}) { plan_conversion(in, out, options).write({}); }
+void convert(const fs::path& in, const fs::path& out, const ConvertOptions& options = {}) {
+  plan_conversion(in, out, options).write({});
+}
 
 class GgufFamilies : public ::testing::TestWithParam<Case> {};
 
@@ -140,7 +195,8 @@ TEST_P(GgufFamilies, QuantisedWeightsStayWithinTheirBounds) {
   const auto other = found.model->named_parameters();
   double most = 0;
   for (const auto& item : exact.model->named_parameters()) {
-    const auto error = (item.value() - other[item.key()]).abs().max().item<double>(), largest = item.value().abs().max().item<double>();
+    const auto error = (item.value() - other[item.key()]).abs().max().item<double>(),
+               largest = item.value().abs().max().item<double>();
     EXPECT_LE(error, largest * 0.51 / 127 + 1e-6) << item.key();
     most = std::max(most, error);
   }
@@ -171,12 +227,18 @@ TEST(GgufRefusals, ModelsThatTheKeysCannotSay) {
     FAIL() << family;
   };
   refused("qwen3_moe", {"renormalise"}, {{"norm_topk_prob", false}});
-  refused("qwen3", {"rope_scaling", "llama3"}, {{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0},
-                                                                 {"original_max_position_embeddings", 16}}}});
+  refused("qwen3", {"rope_scaling", "llama3"},
+          {{"rope_scaling",
+            {{"rope_type", "llama3"},
+             {"factor", 8.0},
+             {"low_freq_factor", 1.0},
+             {"high_freq_factor", 4.0},
+             {"original_max_position_embeddings", 16}}}});
   refused("qwen3", {"rope_scaling.attention_factor"}, {{"rope_scaling", yarn({{"attention_factor", 1.5}})}});
   refused("gpt_oss", {"truncate"}, {{"rope_scaling", yarn({})}});
   refused("gpt_oss", {"mixer.kind"}, {{"layer_types", {"full_attention", "sliding_attention"}}});
-  refused("phimoe", {"short_mscale", "one number for both"}, {{"rope_scaling", longrope({{"short_mscale", 1.25}, {"long_mscale", 1.5}})}});
+  refused("phimoe", {"short_mscale", "one number for both"},
+          {{"rope_scaling", longrope({{"short_mscale", 1.25}, {"long_mscale", 1.5}})}});
   refused("deepseek_v2", {"mscale"}, {{"rope_scaling", yarn({{"mscale", 1.0}, {"mscale_all_dim", 0.5}})}});
   refused("glm4_moe", {"moe.gate.balance"}, {{"n_group", 2}, {"topk_group", 1}, {"topk_method", "group_limited_greedy"}});
 }
@@ -192,7 +254,8 @@ TEST(GgufExtraLayers, AreLeftOut) {
     const auto file = SafetensorsFile::open(folder / "model.safetensors");
     std::vector<TensorSource> sources;
     std::vector<torch::Tensor> kept;
-    for (const TensorEntry& entry : file.entries()) sources.push_back(as_stored(entry.name, kept.emplace_back(as_tensor(entry).clone())));
+    for (const TensorEntry& entry : file.entries())
+      sources.push_back(as_stored(entry.name, kept.emplace_back(as_tensor(entry).clone())));
     sources.push_back(as_stored("model.layers.3.eh_proj.weight", torch::ones({64, 128})));
     fs::create_directory(dir / (c.name + "-more"));
     write_safetensors(dir / (c.name + "-more") / "model.safetensors", sources);

@@ -26,10 +26,13 @@ const ordered_json* find_in(const ordered_json& config, std::string_view dotted)
 
 bool has_type(const ordered_json& value, KeyType type) {
   if (type == KeyType::flag) return value.is_boolean();
-  return type == KeyType::number ? value.is_number() : value.is_number_integer() && value >= 0;
+  if (type == KeyType::number) return value.is_number();
+  return value.is_number_integer() && value >= 0 && !(value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX);
 }
 
-std::string_view describe(KeyType type) { return type == KeyType::flag ? "true or false" : type == KeyType::number ? "a number" : "one size"; }
+std::string_view describe(KeyType type) {
+  return type == KeyType::flag ? "true or false" : type == KeyType::number ? "a number" : "one size";
+}
 
 template <class Range, class Value>
 bool holds(const Range& range, const Value& value) {
@@ -45,16 +48,21 @@ void refuse_unknown_keys(const KeyReader& file, const GgufFamily& family) {
   for (const auto& [key, value] : file.metadata()) {
     if (!key.starts_with(prefix)) continue;
     const std::string_view rest = std::string_view(key).substr(prefix.size());
-    const bool known = in_table(family, rest) || holds(family.known, rest) || holds(family.more, rest) || is_rope_scaling_key(rest);
+    const bool known =
+        in_table(family, rest) || holds(family.known, rest) || holds(family.more, rest) || is_rope_scaling_key(rest);
     const bool says_none = rest.starts_with("expert_") && to_json(value, 4) == 0;  // a dense file may say that it has no experts
     if (!known && !says_none)
-      fail(ErrorKind::unsupported, "{}: metadata '{}' (= {}) is not known and may change what the model computes", file.file(), key, to_json(value, 4).dump());
+      fail(ErrorKind::unsupported, "{}: metadata '{}' (= {}) is not known and may change what the model computes", file.file(),
+           key, to_json(value, 4).dump());
   }
 }
 
-// Rotary positions on a part of each head, or values of another width than keys, are other models where a family does not read them.
+// Rotary positions on a part of each head, or values of another width than keys, are other models where a family does not read
+// them.
 void check_head_sizes(const KeyReader& file, const GgufFamily& family) {
-  const auto is_read = [&](std::string_view key) { return holds(family.more, key) || (in_table(family, key) && key != "attention.key_length"); };
+  const auto is_read = [&](std::string_view key) {
+    return holds(family.more, key) || (in_table(family, key) && key != "attention.key_length");
+  };
   if (is_read("attention.key_length")) return;
   const int64_t heads = file.size("attention.head_count");
   const int64_t usual = file.size("embedding_length") / std::max<int64_t>(heads, 1);
@@ -88,8 +96,10 @@ void write_rows(const ordered_json& config, const GgufFamily& family, KeyWriter&
     const ordered_json* value = find_in(config, row.hf);
     if (!value && row.hf == "rope_theta") value = find_in(config, "rope_parameters.rope_theta");
     if (!value && row.optional) continue;
-    if (!value) fail(ErrorKind::config, "config.json: '{}' is missing; GGUF needs it as {}.{}", row.hf, family.architecture, row.gguf);
-    if (!has_type(*value, row.type)) fail(ErrorKind::config, "config.json: {} = {}, expected {}", row.hf, value->dump(), describe(row.type));
+    if (!value)
+      fail(ErrorKind::config, "config.json: '{}' is missing; GGUF needs it as {}.{}", row.hf, family.architecture, row.gguf);
+    if (!has_type(*value, row.type))
+      fail(ErrorKind::config, "config.json: {} = {}, expected {}", row.hf, value->dump(), describe(row.type));
     if (row.type == KeyType::size) out.size(row.gguf, value->get<int64_t>());
     else if (row.type == KeyType::flag) out.flag(row.gguf, value->get<bool>());
     else out.number(row.gguf, value->get<double>());
@@ -98,7 +108,8 @@ void write_rows(const ordered_json& config, const GgufFamily& family, KeyWriter&
 
 }  // namespace
 
-ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, const TensorFacts& tensors, const std::string& name) {
+ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, const TensorFacts& tensors,
+                       const std::string& name) {
   const KeyReader file(family.architecture, metadata, tensors, name);
   refuse_unknown_keys(file, family);
   check_head_sizes(file, family);
@@ -106,7 +117,8 @@ ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, c
   read_rows(file, family, config);
   if (!holds(family.more, std::string_view("rope.scaling.attn_factor"))) read_rope_scaling(file, config);
   if (family.read_more) family.read_more(file, config);
-  for (const auto& [id, key] : {std::pair("bos_token_id", "tokenizer.ggml.bos_token_id"), std::pair("eos_token_id", "tokenizer.ggml.eos_token_id")})
+  for (const auto& [id, key] :
+       {std::pair("bos_token_id", "tokenizer.ggml.bos_token_id"), std::pair("eos_token_id", "tokenizer.ggml.eos_token_id")})
     if (const GgufValue* value = find(metadata, key)) config[id] = to_json(*value, 4);
   return config;
 }

@@ -8,7 +8,8 @@ namespace switchyard::io {
 
 // What a config.json of the family says. vocab_size and tie_word_embeddings are the caller's: tensors tell them. Throws
 // Error{unsupported} for a key of the architecture that the table does not know: it may change what the model computes.
-[[nodiscard]] nlohmann::ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, const TensorFacts& tensors, const std::string& file);
+[[nodiscard]] nlohmann::ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, const TensorFacts& tensors,
+                                               const std::string& file);
 
 // Keys of the architecture for a config.json; general.architecture comes first. Throws Error{config} for a missing key and
 // Error{unsupported} for what GGUF cannot say.

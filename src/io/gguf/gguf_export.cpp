@@ -30,7 +30,8 @@ GgmlType as_stored(const TensorEntry& entry) {
     return format && format->values == 1 && format->encode ? format->type : GgmlType::f32;
   }
   switch (entry.dtype) {
-    case DType::f32: case DType::f64: return GgmlType::f32;
+    case DType::f32:
+    case DType::f64: return GgmlType::f32;
     case DType::f16: return GgmlType::f16;
     case DType::bf16: return GgmlType::bf16;
     default: fail(ErrorKind::unsupported, "tensor '{}' is {}; GGUF models hold floats", entry.name, name_of(entry.dtype));
@@ -52,8 +53,8 @@ GgmlType choose_type(Planner& p, std::string_view gguf_name, const TensorEntry& 
   if (!p.options.type) return is_mxfp4_along_rows(how, entry, layout) ? GgmlType::mxfp4 : as_stored(entry);
   const BlockFormat& format = format_of(*p.options.type);
   if (layout.columns() % format.values == 0) return format.type;
-  p.plan.notes.push_back(
-      fmt::format("{}: rows of {} values are no whole number of {} blocks of {}; stored as F16", gguf_name, layout.columns(), format.name, format.values));
+  p.plan.notes.push_back(fmt::format("{}: rows of {} values are no whole number of {} blocks of {}; stored as F16", gguf_name,
+                                     layout.columns(), format.name, format.values));
   return GgmlType::f16;
 }
 
@@ -93,8 +94,8 @@ void add_one(Planner& p, const NameRow& row, int64_t layer) {
   p.used.insert(hf);
   const auto layout = layout_of_hf(row.how, entry->shape, p.sizes);
   if (!layout)
-    fail(ErrorKind::checkpoint, "tensor '{}' has shape {}, which does not fit {} heads, {} of keys, and {} experts", hf, show_shape(entry->shape), p.sizes.heads,
-         p.sizes.kv_heads, p.sizes.experts);
+    fail(ErrorKind::checkpoint, "tensor '{}' has shape {}, which does not fit {} heads, {} of keys, and {} experts", hf,
+         show_shape(entry->shape), p.sizes.heads, p.sizes.kv_heads, p.sizes.experts);
   const Target to{name, choose_type(p, name, *entry, row.how, *layout), *layout, row.how == Arrange::negative_exp};
   p.plan.tensors.push_back({name, to.type, layout->gguf_shape, [entry, to](Sink& sink) { write_entry(*entry, to, sink); }});
 }
@@ -111,7 +112,8 @@ void add_stack(Planner& p, const NameRow& row, int64_t layer) {
   if (static_cast<int64_t>(entries.size()) != experts || entries.empty()) return;
   for (const TensorEntry* entry : entries)
     if (entry->shape != entries.front()->shape || entry->shape.size() != 2)
-      fail(ErrorKind::checkpoint, "tensor '{}' has shape {}, the first expert's {}", entry->name, show_shape(entry->shape), show_shape(entries.front()->shape));
+      fail(ErrorKind::checkpoint, "tensor '{}' has shape {}, the first expert's {}", entry->name, show_shape(entry->shape),
+           show_shape(entries.front()->shape));
   const auto one = *layout_of_hf(row.how, entries.front()->shape, p.sizes);
   const std::string name = fill_in(row.gguf, layer, -1);
   const Target to{name, choose_type(p, name, *entries.front(), row.how, one), one};
@@ -130,8 +132,9 @@ void add_config_tensors(Planner& p, const ordered_json& config) {
   for (const std::string_view name : p.family.config_tensors) {
     const std::vector<float> values = p.family.config_tensor(config, name);
     if (values.empty()) continue;
-    p.plan.tensors.push_back({std::string(name), GgmlType::f32, {static_cast<int64_t>(values.size())},
-                              [values](Sink& sink) { sink.write(std::as_bytes(std::span(values))); }});
+    p.plan.tensors.push_back({std::string(name), GgmlType::f32, {static_cast<int64_t>(values.size())}, [values](Sink& sink) {
+                                sink.write(std::as_bytes(std::span(values)));
+                              }});
   }
 }
 
@@ -165,8 +168,11 @@ void check_names(Planner& p, bool tied) {
     if (is_of_extra_layer(p, entry->name)) ++extra;
     else if (!p.used.count(entry->name) && !leftover) text += fmt::format("; '{}' does not belong", entry->name);
   }
-  if (!text.empty()) fail(ErrorKind::checkpoint, "{}: the tensors are not those of '{}'{}", p.tensors.path().string(), p.family.model_type, text);
-  if (extra > 0) p.plan.notes.push_back(fmt::format("{} tensors of layers behind the last one, which predict further tokens, are left out", extra));
+  if (!text.empty())
+    fail(ErrorKind::checkpoint, "{}: the tensors are not those of '{}'{}", p.tensors.path().string(), p.family.model_type, text);
+  if (extra > 0)
+    p.plan.notes.push_back(
+        fmt::format("{} tensors of layers behind the last one, which predict further tokens, are left out", extra));
 }
 
 // general.file_type of llama.cpp for the most used type.
@@ -190,7 +196,8 @@ void add_general(GgufPlan& plan) {
     bytes[tensor.type] += tensor.byte_size();
     quantised |= format_of(tensor.type).values > 1;
   }
-  const auto most = std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most != bytes.end())
     if (const auto type = file_type(most->first)) plan.metadata.emplace_back("general.file_type", gguf_u32(*type));
   if (quantised) plan.metadata.emplace_back("general.quantization_version", gguf_u32(2));
@@ -198,8 +205,8 @@ void add_general(GgufPlan& plan) {
 
 }  // namespace
 
-GgufPlan plan_gguf(const ordered_json& config, const TensorStore& tensors, const ordered_json* tokenizer, const ordered_json& tokenizer_config,
-                   const GgufPlanOptions& options) {
+GgufPlan plan_gguf(const ordered_json& config, const TensorStore& tensors, const ordered_json* tokenizer,
+                   const ordered_json& tokenizer_config, const GgufPlanOptions& options) {
   const GgufFamily& family = gguf_family_of(config.value("model_type", ""));
   if (options.type && !format_of(*options.type).encode)
     fail(ErrorKind::usage, "{} cannot be written; expected one of {}", format_of(*options.type).name, encodable_formats());

@@ -28,11 +28,12 @@ GgufFamily gguf_family_jamba();
 
 const std::vector<GgufFamily>& gguf_families() {
   static const std::vector<GgufFamily> all = {
-      gguf_family_llama(), gguf_family_mixtral(), gguf_family_qwen2(), gguf_family_qwen3(),
-      gguf_family_qwen2_moe(), gguf_family_qwen3_moe(), gguf_family_olmoe(), gguf_family_deepseek(),
-      gguf_family_deepseek_v2(), gguf_family_deepseek_v3(), gguf_family_glm4_moe(), gguf_family_dbrx(),
-      gguf_family_granitemoe(), gguf_family_granitemoeshared(), gguf_family_gpt_oss(), gguf_family_phimoe(),
-      gguf_family_arctic(), gguf_family_jamba()};
+      gguf_family_llama(),       gguf_family_mixtral(),          gguf_family_qwen2(),
+      gguf_family_qwen3(),       gguf_family_qwen2_moe(),        gguf_family_qwen3_moe(),
+      gguf_family_olmoe(),       gguf_family_deepseek(),         gguf_family_deepseek_v2(),
+      gguf_family_deepseek_v3(), gguf_family_glm4_moe(),         gguf_family_dbrx(),
+      gguf_family_granitemoe(),  gguf_family_granitemoeshared(), gguf_family_gpt_oss(),
+      gguf_family_phimoe(),      gguf_family_arctic(),           gguf_family_jamba()};
   return all;
 }
 
@@ -41,7 +42,8 @@ namespace {
 std::string known(std::string_view GgufFamily::*name) {
   std::string out;
   for (const GgufFamily& family : gguf_families())
-    if (fmt::format(", {},", out).find(fmt::format(", {},", family.*name)) == std::string::npos) out += fmt::format("{}{}", out.empty() ? "" : ", ", family.*name);
+    if (fmt::format(", {},", out).find(fmt::format(", {},", family.*name)) == std::string::npos)
+      out += fmt::format("{}{}", out.empty() ? "" : ", ", family.*name);
   return out;
 }
 
@@ -55,7 +57,8 @@ const GgufFamily& gguf_family_of(std::string_view model_type) {
 
 const GgufFamily& family_of(const GgufMetadata& metadata, const std::string& file) {
   const GgufValue* architecture = find(metadata, "general.architecture");
-  if (!architecture || !architecture->string()) fail(ErrorKind::checkpoint, "{}: metadata 'general.architecture' is missing or no string", file);
+  if (!architecture || !architecture->string())
+    fail(ErrorKind::checkpoint, "{}: metadata 'general.architecture' is missing or no string", file);
   const std::string& name = *architecture->string();
   const KeyReader reader(name, metadata, {}, file);
   bool there = false;
@@ -64,8 +67,11 @@ const GgufFamily& family_of(const GgufMetadata& metadata, const std::string& fil
     if (!family.is || family.is(reader)) return family;
     there = true;
   }
-  if (there) fail(ErrorKind::unsupported, "{}: general.architecture '{}' is known here, but not with the experts that the metadata say", file, name);
-  fail(ErrorKind::unsupported, "{}: general.architecture '{}' is not known here; known: {}", file, name, known(&GgufFamily::architecture));
+  if (there)
+    fail(ErrorKind::unsupported, "{}: general.architecture '{}' is known here, but not with the experts that the metadata say",
+         file, name);
+  fail(ErrorKind::unsupported, "{}: general.architecture '{}' is not known here; known: {}", file, name,
+       known(&GgufFamily::architecture));
 }
 
 std::string fill_in(std::string_view pattern, int64_t layer, int64_t expert) {

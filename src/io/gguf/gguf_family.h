@@ -50,7 +50,8 @@ struct GgufFamily {
 
   // Tensors that hold values of config.json: written from there, and read by read_more.
   std::vector<std::string_view> config_tensors = {};
-  std::vector<float> (*config_tensor)(const nlohmann::ordered_json& config, std::string_view name) = nullptr;  // empty: not of this model
+  std::vector<float> (*config_tensor)(const nlohmann::ordered_json& config,
+                                      std::string_view name) = nullptr;  // empty: not of this model
   // Published folders hold layers behind the last one that predict further tokens and are not used here: they are left out.
   bool drops_extra_layers = false;
 };
@@ -58,7 +59,8 @@ struct GgufFamily {
 [[nodiscard]] const std::vector<GgufFamily>& gguf_families();
 // Error{unsupported} that lists what is known.
 [[nodiscard]] const GgufFamily& gguf_family_of(std::string_view model_type);
-// The one that the metadata of a file name. Error{checkpoint} without an architecture, Error{unsupported} that lists what is known.
+// The one that the metadata of a file name. Error{checkpoint} without an architecture, Error{unsupported} that lists what is
+// known.
 [[nodiscard]] const GgufFamily& family_of(const GgufMetadata& metadata, const std::string& file);
 
 // "blk.{i}.x" with numbers in place of {i} and {e}.

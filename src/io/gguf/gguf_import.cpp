@@ -51,7 +51,8 @@ TensorEntry entry_of(const BlockFormat& format, std::span<const std::byte> bytes
     entry.dtype = *dtype;
     return entry;
   }
-  if (!format.decode) fail(ErrorKind::unsupported, "tensor '{}' is stored as {}, which cannot be read here", entry.name, format.name);
+  if (!format.decode)
+    fail(ErrorKind::unsupported, "tensor '{}' is stored as {}, which cannot be read here", entry.name, format.name);
   entry.stored_as = format.name;
   entry.decode = [&format, bytes](float* out) { decode_blocks(format, bytes, out); };
   return entry;
@@ -78,7 +79,9 @@ TensorEntry joined_entry(const std::string& name, const std::vector<Part>& parts
   int64_t values = 0;
   for (const Part& part : parts) {
     const BlockFormat& format = *part.tensor->format;
-    if (!format.decode) fail(ErrorKind::unsupported, "{}: tensor '{}' is stored as {}, which cannot be read here", file, part.tensor->name, format.name);
+    if (!format.decode)
+      fail(ErrorKind::unsupported, "{}: tensor '{}' is stored as {}, which cannot be read here", file, part.tensor->name,
+           format.name);
     if (part.layout.hf_shape != entry.shape)
       fail(ErrorKind::checkpoint, "{}: tensor '{}' makes a '{}' of shape {}, but '{}' one of {}", file, part.tensor->name, name,
            show_shape(part.layout.hf_shape), parts.front().tensor->name, show_shape(entry.shape));
@@ -89,23 +92,25 @@ TensorEntry joined_entry(const std::string& name, const std::vector<Part>& parts
     for (const Part& part : parts) decode_part(part, out);
   };
   if (values != entry.numel())
-    fail(ErrorKind::checkpoint, "{}: '{}' has {} values, but the tensors that it is made of have {}: one is missing beside '{}'", file, name, entry.numel(),
-         values, parts.front().tensor->name);
+    fail(ErrorKind::checkpoint, "{}: '{}' has {} values, but the tensors that it is made of have {}: one is missing beside '{}'",
+         file, name, entry.numel(), values, parts.front().tensor->name);
   return entry;
 }
 
 void add_experts(const GgufTensor& tensor, const NameRow& row, int64_t layer, const Source& source, TensorView& out) {
   const int64_t experts = source.keys.size("expert_count");
   if (tensor.shape.size() < 2 || experts < 1 || tensor.shape.front() != experts)
-    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected {} experts (expert_count)", source.name(), tensor.name, show_shape(tensor.shape),
-         experts);
+    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, expected {} experts (expert_count)", source.name(), tensor.name,
+         show_shape(tensor.shape), experts);
   const size_t size = tensor.bytes.size() / static_cast<size_t>(experts);
   const std::vector<int64_t> shape(tensor.shape.begin() + 1, tensor.shape.end());
   for (int64_t e = 0; e < experts; ++e)
-    out.add(entry_of(*tensor.format, tensor.bytes.subspan(static_cast<size_t>(e) * size, size), shape, fill_in(row.hf, layer, e)), source.file.path());
+    out.add(entry_of(*tensor.format, tensor.bytes.subspan(static_cast<size_t>(e) * size, size), shape, fill_in(row.hf, layer, e)),
+            source.file.path());
 }
 
-void add_tensor(const GgufTensor& tensor, const NameRow& row, const NameNumbers& numbers, const Source& source, TensorView& out, Joint& joint) {
+void add_tensor(const GgufTensor& tensor, const NameRow& row, const NameNumbers& numbers, const Source& source, TensorView& out,
+                Joint& joint) {
   const auto name = fill_in(row.hf, numbers.layer, numbers.expert);
   if (row.how == Arrange::plain || row.how == Arrange::old_expert || row.how == Arrange::old_whole)
     return out.add(entry_of(*tensor.format, tensor.bytes, tensor.shape, name), source.file.path());
@@ -113,8 +118,8 @@ void add_tensor(const GgufTensor& tensor, const NameRow& row, const NameNumbers&
   auto layout = layout_of_gguf(row.how, tensor.shape, source.sizes);
   if (!layout) {
     const int64_t heads = row.how == Arrange::key_rows ? source.sizes.kv_heads : source.sizes.heads;
-    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, which does not fit {} heads and {} experts", source.name(), tensor.name, show_shape(tensor.shape),
-         heads, source.sizes.experts);
+    fail(ErrorKind::checkpoint, "{}: tensor '{}' has shape {}, which does not fit {} heads and {} experts", source.name(),
+         tensor.name, show_shape(tensor.shape), heads, source.sizes.experts);
   }
   joint[name].push_back({&tensor, std::move(*layout), row.how == Arrange::negative_exp});
 }
@@ -130,7 +135,8 @@ void add_all(const Source& source, TensorView& out) {
   const int64_t all_layers = source.keys.size("block_count");
   for (const GgufTensor& tensor : source.file.header().tensors) {
     if (tensor.name == "rope_freqs.weight")
-      fail(ErrorKind::unsupported, "{}: tensor 'rope_freqs.weight' scales rotary positions, which is not supported", source.name());
+      fail(ErrorKind::unsupported, "{}: tensor 'rope_freqs.weight' scales rotary positions, which is not supported",
+           source.name());
     const auto& in_config = source.family.config_tensors;
     bool found = std::find(in_config.begin(), in_config.end(), tensor.name) != in_config.end();
     found = found || (is_of_extra_layer(tensor.name, source.layers) && !is_of_extra_layer(tensor.name, all_layers));
@@ -142,8 +148,8 @@ void add_all(const Source& source, TensorView& out) {
     if (!found) unexpected += fmt::format("{}'{}'", unexpected.empty() ? "" : ", ", tensor.name);
   }
   if (!unexpected.empty())
-    fail(ErrorKind::checkpoint, "{}: tensors that architecture '{}' with {} layers does not have: {}", source.name(), source.family.architecture, source.layers,
-         unexpected);
+    fail(ErrorKind::checkpoint, "{}: tensors that architecture '{}' with {} layers does not have: {}", source.name(),
+         source.family.architecture, source.layers, unexpected);
   for (const auto& [name, parts] : joint) out.add(joined_entry(name, parts, source.name()), source.file.path());
 }
 
@@ -153,7 +159,9 @@ void check_complete(const Source& source) {
     if (row.optional || row.how == Arrange::old_expert || row.how == Arrange::old_whole) continue;
     const bool per_layer = row.gguf.find("{i}") != std::string_view::npos;
     for (int64_t i = 0; i < (per_layer ? source.layers : 1); ++i) {
-      const auto is_there = [&](const NameRow& other) { return other.hf == row.hf && source.file.find(fill_in(other.gguf, i, 0)) != nullptr; };
+      const auto is_there = [&](const NameRow& other) {
+        return other.hf == row.hf && source.file.find(fill_in(other.gguf, i, 0)) != nullptr;
+      };
       if (std::none_of(source.family.names.begin(), source.family.names.end(), is_there))
         fail(ErrorKind::checkpoint, "{}: tensor '{}' is missing", source.name(), fill_in(row.gguf, i, 0));
     }
@@ -186,7 +194,8 @@ GgufModel open_gguf_model(const fs::path& path) {
   add_all(source, *view);
 
   const GgufTensor* embedding = file->find("token_embd.weight");
-  if (!embedding || embedding->shape.size() != 2) fail(ErrorKind::checkpoint, "{}: tensor 'token_embd.weight' is missing or no matrix", source.name());
+  if (!embedding || embedding->shape.size() != 2)
+    fail(ErrorKind::checkpoint, "{}: tensor 'token_embd.weight' is missing or no matrix", source.name());
   out.config["vocab_size"] = embedding->shape.front();
   out.config["tie_word_embeddings"] = file->find("output.weight") == nullptr;
   out.tensors = std::move(view);

@@ -34,7 +34,9 @@ void KeyReader::refuse(std::string_view key, std::string_view what) const {
 
 namespace {
 
-bool is_size(const ordered_json& value) { return value.is_number_integer() && value >= 0; }
+bool is_size(const ordered_json& value) {
+  return value.is_number_integer() && value >= 0 && !(value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX);
+}
 
 }  // namespace
 

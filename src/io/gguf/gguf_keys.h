@@ -28,7 +28,9 @@ class KeyWriter {
 // The tensors of a file, as far as they say what metadata do not.
 struct TensorFacts {
   std::function<bool(std::string_view name)> has = [](std::string_view) { return false; };
-  std::function<std::vector<float>(std::string_view name)> values = [](std::string_view) { return std::vector<float>(); };  // of small ones
+  std::function<std::vector<float>(std::string_view name)> values = [](std::string_view) {
+    return std::vector<float>();
+  };  // of small ones
 };
 
 // Errors name `file` and the key: Error{checkpoint} for one that is missing, Error{unsupported} for one of another type.

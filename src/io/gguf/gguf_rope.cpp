@@ -10,7 +10,8 @@ namespace {
 
 using nlohmann::ordered_json;
 
-const std::string kType = "rope.scaling.type", kFactor = "rope.scaling.factor", kOriginal = "rope.scaling.original_context_length";
+const std::string kType = "rope.scaling.type", kFactor = "rope.scaling.factor",
+                  kOriginal = "rope.scaling.original_context_length";
 const std::string kFast = "rope.scaling.yarn_beta_fast", kSlow = "rope.scaling.yarn_beta_slow";
 // Multiply what the formula of the type gives; 1 says nothing.
 const std::array<std::string, 2> kFactors = {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"};
@@ -36,13 +37,15 @@ void write_rope_scaling(const ordered_json& config, KeyWriter& out) {
   const std::string type = rope.value("rope_type", "default");
   if (type == "default") return;
   if (type != "linear" && type != "yarn")
-    fail(ErrorKind::unsupported, "config.json: rope_scaling = {}: rotary positions of type '{}' cannot be written to GGUF here", rope.dump(), type);
+    fail(ErrorKind::unsupported, "config.json: rope_scaling = {}: rotary positions of type '{}' cannot be written to GGUF here",
+         rope.dump(), type);
   if (!is_given(rope, "factor")) fail(ErrorKind::config, "config.json: rope_scaling = {} has no factor", rope.dump());
   out.text(kType, type);
   out.number(kFactor, rope["factor"]);
   if (type == "linear") return;
   if (is_given(rope, "attention_factor"))
-    fail(ErrorKind::unsupported, "config.json: rope_scaling.attention_factor = {} cannot be written to GGUF", rope["attention_factor"].dump());
+    fail(ErrorKind::unsupported, "config.json: rope_scaling.attention_factor = {} cannot be written to GGUF",
+         rope["attention_factor"].dump());
   if (!is_given(rope, "original_max_position_embeddings"))
     fail(ErrorKind::config, "config.json: rope_scaling = {} has no original_max_position_embeddings", rope.dump());
   out.size(kOriginal, rope["original_max_position_embeddings"]);

@@ -5,7 +5,8 @@
 
 namespace switchyard::io {
 
-// The values of both tables of a config.json in one object; "rope_type" is there when there is one. The former name of longrope is replaced.
+// The values of both tables of a config.json in one object; "rope_type" is there when there is one. The former name of longrope
+// is replaced.
 [[nodiscard]] nlohmann::ordered_json rope_table(const nlohmann::ordered_json& config);
 
 // Types linear and yarn. Error{unsupported} for the others, and for an attention_factor, which GGUF multiplies where config.json

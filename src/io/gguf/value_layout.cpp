@@ -54,7 +54,8 @@ std::optional<ValueLayout> experts_in_rows(const Shape& s, int64_t experts, bool
 }
 
 std::optional<ValueLayout> part_of_latent(const Shape& s, const LayoutSizes& n, bool keys) {
-  if (s.size() != 2 || n.heads < 1 || n.nope < 1 || n.v < 1 || s[0] / n.heads != n.nope + n.v || s[0] % n.heads != 0) return std::nullopt;
+  if (s.size() != 2 || n.heads < 1 || n.nope < 1 || n.v < 1 || s[0] / n.heads != n.nope + n.v || s[0] % n.heads != 0)
+    return std::nullopt;
   const int64_t r = s[1], head = (n.nope + n.v) * r;
   if (keys) return made(s, {{n.heads, head}, {r, 1}, {n.nope, r}});
   return made(s, {{n.heads, head}, {n.v, r}, {r, 1}}, n.nope * r);
@@ -68,11 +69,13 @@ std::optional<Shape> hf_shape_of(Arrange how, Shape s, const LayoutSizes& n) {
     return __builtin_mul_overflow(a, b, &out) ? int64_t{-1} : out;
   };
   switch (how) {
-    case Arrange::first_half: case Arrange::second_half:
+    case Arrange::first_half:
+    case Arrange::second_half:
       if (rank < 2) return std::nullopt;
       s[rank - 2] = product(s[rank - 2], 2);
       return s;
-    case Arrange::even_columns: case Arrange::odd_columns:
+    case Arrange::even_columns:
+    case Arrange::odd_columns:
       if (rank < 2) return std::nullopt;
       if (rank == 3) std::swap(s[1], s[2]);
       s.back() = product(s.back(), 2);

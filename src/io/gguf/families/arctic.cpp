@@ -16,13 +16,17 @@ GgufFamily gguf_family_arctic() {
       {"blk.{i}.ffn_down.weight", "model.layers.{i}.residual_mlp.w2.weight"},
       {"blk.{i}.ffn_norm_exps.weight", "model.layers.{i}.post_attention_layernorm.weight"},
   };
-  return {.model_type = "arctic", .hf_class = "ArcticForCausalLM", .architecture = "arctic", .names = decoder_rows(joined(layer, mixtral_expert_rows())),
+  return {.model_type = "arctic",
+          .hf_class = "ArcticForCausalLM",
+          .architecture = "arctic",
+          .names = decoder_rows(joined(layer, mixtral_expert_rows())),
           .keys = decoder_keys({{"intermediate_size", "feed_forward_length"},
                                 {"num_local_experts", "expert_count"},
                                 {"num_experts_per_tok", "expert_used_count"},
                                 head_dim_key(),
                                 vocab_size_key()}),
-          .known = usual_extra_keys(), .repeats = value_length_too(),
+          .known = usual_extra_keys(),
+          .repeats = value_length_too(),
           .write_more = [](const nlohmann::ordered_json& config, KeyWriter& out) {
             if (const int64_t heads = config.at("num_attention_heads"); heads > 0)
               out.size("rope.dimension_count", config.at("hidden_size").get<int64_t>() / heads);

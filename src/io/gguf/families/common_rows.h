@@ -2,6 +2,7 @@
 #pragma once
 
 #include "io/gguf/gguf_family.h"
+#include "switchyard/error.h"
 
 namespace switchyard::io {
 
@@ -77,11 +78,20 @@ inline std::vector<KeyRow> decoder_keys(const std::vector<KeyRow>& more) {
 
 inline KeyRow head_dim_key() { return {"head_dim", "attention.key_length", KeyType::size, true}; }
 inline KeyRow vocab_size_key() { return {"vocab_size", "vocab_size", KeyType::size, true}; }
-inline std::vector<std::pair<std::string_view, std::string_view>> value_length_too() { return {{"attention.value_length", "attention.key_length"}}; }
+inline std::vector<std::pair<std::string_view, std::string_view>> value_length_too() {
+  return {{"attention.value_length", "attention.key_length"}};
+}
 
 // What files hold beside the keys of a table and what says nothing new.
 inline std::vector<std::string_view> usual_extra_keys() {
   return {"vocab_size", "rope.dimension_count", "attention.key_length", "attention.value_length", "tensor_data_layout"};
+}
+
+// A size of config.json that has no default.
+inline int64_t needed(const nlohmann::ordered_json& config, const char* key) {
+  if (!config.contains(key) || !config[key].is_number_integer())
+    fail(ErrorKind::config, "config.json: '{}' is missing or no size; GGUF needs it", key);
+  return config[key];
 }
 
 inline bool has_experts(const KeyReader& file) { return file.size("expert_count", 0) > 0; }
@@ -89,9 +99,9 @@ inline bool has_experts(const KeyReader& file) { return file.size("expert_count"
 // The converter for llama and its kin writes the width of a head as that of its rotary positions.
 inline void write_rotary_width(const nlohmann::ordered_json& config, KeyWriter& out) {
   const auto head = config.find("head_dim");
-  const int64_t heads = config.at("num_attention_heads");
+  const int64_t heads = needed(config, "num_attention_heads");
   if (head != config.end() && head->is_number_integer()) out.size("rope.dimension_count", *head);
-  else if (heads > 0) out.size("rope.dimension_count", config.at("hidden_size").get<int64_t>() / heads);
+  else if (heads > 0) out.size("rope.dimension_count", needed(config, "hidden_size") / heads);
 }
 
 }  // namespace switchyard::io

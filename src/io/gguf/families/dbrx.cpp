@@ -16,7 +16,9 @@ void read_more(const KeyReader& file, nlohmann::ordered_json&) {
 }  // namespace
 
 GgufFamily gguf_family_dbrx() {
-  return {.model_type = "dbrx", .hf_class = "DbrxForCausalLM", .architecture = "dbrx",
+  return {.model_type = "dbrx",
+          .hf_class = "DbrxForCausalLM",
+          .architecture = "dbrx",
           .names = {{"token_embd.weight", "transformer.wte.weight"},
                     {"blk.{i}.attn_norm.weight", "transformer.blocks.{i}.norm_attn_norm.norm_1.weight"},
                     {"blk.{i}.attn_qkv.weight", "transformer.blocks.{i}.norm_attn_norm.attn.Wqkv.weight"},
@@ -39,7 +41,9 @@ GgufFamily gguf_family_dbrx() {
                    {"ffn_config.moe_num_experts", "expert_count"},
                    {"ffn_config.moe_top_k", "expert_used_count"}},
           .known = {"vocab_size", "rope.dimension_count"},
-          .more = {"attention.layer_norm_epsilon"}, .write_more = write_more, .read_more = read_more};
+          .more = {"attention.layer_norm_epsilon"},
+          .write_more = write_more,
+          .read_more = read_more};
 }
 
 }  // namespace switchyard::io

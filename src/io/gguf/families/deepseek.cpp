@@ -21,7 +21,9 @@ void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
 }  // namespace
 
 GgufFamily gguf_family_deepseek() {
-  return {.model_type = "deepseek", .hf_class = "DeepseekForCausalLM", .architecture = "deepseek",
+  return {.model_type = "deepseek",
+          .hf_class = "DeepseekForCausalLM",
+          .architecture = "deepseek",
           .names = decoder_rows(layer_rows(Arrange::query_rows, Arrange::key_rows,
                                            joined(joined(dense_rows(true), expert_rows(true)), shared_expert_rows()))),
           .keys = decoder_keys({{"intermediate_size", "feed_forward_length"},
@@ -32,8 +34,11 @@ GgufFamily gguf_family_deepseek() {
                                 {"first_k_dense_replace", "leading_dense_block_count"},
                                 head_dim_key(),
                                 vocab_size_key()}),
-          .known = usual_extra_keys(), .repeats = value_length_too(),
-          .more = {"expert_weights_scale", "expert_gating_func"}, .write_more = write_more, .read_more = read_more};
+          .known = usual_extra_keys(),
+          .repeats = value_length_too(),
+          .more = {"expert_weights_scale", "expert_gating_func"},
+          .write_more = write_more,
+          .read_more = read_more};
 }
 
 }  // namespace switchyard::io

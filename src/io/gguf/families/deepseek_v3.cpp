@@ -17,7 +17,9 @@ void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
 GgufFamily gguf_family_deepseek_v3() {
   GgufFamily out = latent_family("deepseek_v3", "DeepseekV3ForCausalLM");
   out.is = [](const KeyReader& file) { return file.size("expert_gating_func", kSoftmaxGating) == kSigmoidGating; };
-  out.write_more = [](const nlohmann::ordered_json& config, KeyWriter& keys) { write_latent_keys(config, "sigmoid", true, keys); };
+  out.write_more = [](const nlohmann::ordered_json& config, KeyWriter& keys) {
+    write_latent_keys(config, "sigmoid", true, keys);
+  };
   out.read_more = read_more;
   return out;
 }

@@ -1,4 +1,5 @@
-// Keys and tensors of the DeepSeek line of routers: experts beside shared ones behind leading dense layers, groups, scaled weights.
+// Keys and tensors of the DeepSeek line of routers: experts beside shared ones behind leading dense layers, groups, scaled
+// weights.
 #pragma once
 
 #include "io/gguf/families/common_rows.h"

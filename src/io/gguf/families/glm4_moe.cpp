@@ -1,5 +1,5 @@
-// GLM-4.5: experts as DeepSeek-V3, grouped queries of which a part turns, biases and norms of heads where tensors say so. Layers for
-// further tokens stand behind the last one in files, and block_count counts them.
+// GLM-4.5: experts as DeepSeek-V3, grouped queries of which a part turns, biases and norms of heads where tensors say so. Layers
+// for further tokens stand behind the last one in files, and block_count counts them.
 #include "io/gguf/families/gating.h"
 #include "switchyard/error.h"
 
@@ -9,23 +9,24 @@ namespace switchyard::io {
 namespace {
 
 const std::vector<NameRow>& layer() {
-  static const std::vector<NameRow> rows = joined(
-      joined(joined({{"blk.{i}.attn_norm.weight", "model.layers.{i}.input_layernorm.weight"},
-                     {"blk.{i}.attn_q.weight", "model.layers.{i}.self_attn.q_proj.weight"},
-                     {"blk.{i}.attn_k.weight", "model.layers.{i}.self_attn.k_proj.weight"},
-                     {"blk.{i}.attn_v.weight", "model.layers.{i}.self_attn.v_proj.weight"},
-                     {"blk.{i}.attn_output.weight", "model.layers.{i}.self_attn.o_proj.weight"},
-                     {"blk.{i}.post_attention_norm.weight", "model.layers.{i}.post_attention_layernorm.weight"}},
-                    joined(qkv_bias_rows(true), qk_norm_rows(true))),
-             joined(dense_rows(true), expert_rows(true))),
-      shared_expert_rows());
+  static const std::vector<NameRow> rows =
+      joined(joined(joined({{"blk.{i}.attn_norm.weight", "model.layers.{i}.input_layernorm.weight"},
+                            {"blk.{i}.attn_q.weight", "model.layers.{i}.self_attn.q_proj.weight"},
+                            {"blk.{i}.attn_k.weight", "model.layers.{i}.self_attn.k_proj.weight"},
+                            {"blk.{i}.attn_v.weight", "model.layers.{i}.self_attn.v_proj.weight"},
+                            {"blk.{i}.attn_output.weight", "model.layers.{i}.self_attn.o_proj.weight"},
+                            {"blk.{i}.post_attention_norm.weight", "model.layers.{i}.post_attention_layernorm.weight"}},
+                           joined(qkv_bias_rows(true), qk_norm_rows(true))),
+                    joined(dense_rows(true), expert_rows(true))),
+             shared_expert_rows());
   return rows;
 }
 
 void write_more(const nlohmann::ordered_json& config, KeyWriter& out) {
   const auto rope = config.value("rope_parameters", nlohmann::ordered_json::object());
   const double part = config.value("partial_rotary_factor", rope.value("partial_rotary_factor", 0.5));
-  const int64_t usual = config.at("hidden_size").get<int64_t>() / std::max<int64_t>(config.at("num_attention_heads").get<int64_t>(), 1);
+  const int64_t usual =
+      config.at("hidden_size").get<int64_t>() / std::max<int64_t>(config.at("num_attention_heads").get<int64_t>(), 1);
   out.size("rope.dimension_count", static_cast<int64_t>(part * static_cast<double>(config.value("head_dim", usual))));
   out.size("expert_gating_func", kSigmoidGating);
 }
@@ -46,11 +47,17 @@ void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
 }  // namespace
 
 GgufFamily gguf_family_glm4_moe() {
-  return {.model_type = "glm4_moe", .hf_class = "Glm4MoeForCausalLM", .architecture = "glm4moe", .names = decoder_rows(layer()),
+  return {.model_type = "glm4_moe",
+          .hf_class = "Glm4MoeForCausalLM",
+          .architecture = "glm4moe",
+          .names = decoder_rows(layer()),
           .keys = decoder_keys(joined(routing_keys(), {{"intermediate_size", "feed_forward_length"}, head_dim_key()})),
-          .known = {"vocab_size", "tensor_data_layout"}, .repeats = value_length_too(),
+          .known = {"vocab_size", "tensor_data_layout"},
+          .repeats = value_length_too(),
           .more = {"attention.value_length", "rope.dimension_count", "expert_gating_func", "nextn_predict_layers"},
-          .write_more = write_more, .read_more = read_more, .drops_extra_layers = true};
+          .write_more = write_more,
+          .read_more = read_more,
+          .drops_extra_layers = true};
 }
 
 }  // namespace switchyard::io

@@ -31,13 +31,17 @@ const std::vector<NameRow>& layer() {
 
 // GGUF has no key for it: published models do not round the bounds of yarn.
 void read_more(const KeyReader&, nlohmann::ordered_json& config) {
-  if (config.contains("rope_scaling") && config["rope_scaling"]["rope_type"] == "yarn") config["rope_scaling"]["truncate"] = false;
+  if (config.contains("rope_scaling") && config["rope_scaling"]["rope_type"] == "yarn")
+    config["rope_scaling"]["truncate"] = false;
 }
 
 }  // namespace
 
 GgufFamily gguf_family_gpt_oss() {
-  return {.model_type = "gpt_oss", .hf_class = "GptOssForCausalLM", .architecture = "gpt-oss", .names = decoder_rows(layer()),
+  return {.model_type = "gpt_oss",
+          .hf_class = "GptOssForCausalLM",
+          .architecture = "gpt-oss",
+          .names = decoder_rows(layer()),
           .keys = decoder_keys({{"intermediate_size", "expert_feed_forward_length"},
                                 {"num_local_experts", "expert_count"},
                                 {"num_experts_per_tok", "expert_used_count"},

@@ -26,7 +26,8 @@ inline std::vector<KeyRow> granite_keys() {
 
 // Not from head_dim: other programs pay no heed to that key in this family.
 inline void write_granite_rotary_width(const nlohmann::ordered_json& config, KeyWriter& out) {
-  if (const int64_t heads = config.at("num_attention_heads"); heads > 0) out.size("rope.dimension_count", config.at("hidden_size").get<int64_t>() / heads);
+  if (const int64_t heads = config.at("num_attention_heads"); heads > 0)
+    out.size("rope.dimension_count", config.at("hidden_size").get<int64_t>() / heads);
 }
 
 }  // namespace switchyard::io

@@ -9,7 +9,9 @@ GgufFamily gguf_family_granitemoeshared() {
       {"blk.{i}.ffn_up_shexp.weight", "model.layers.{i}.shared_mlp.input_linear.weight", Arrange::second_half},
       {"blk.{i}.ffn_down_shexp.weight", "model.layers.{i}.shared_mlp.output_linear.weight"},
   };
-  return {.model_type = "granitemoeshared", .hf_class = "GraniteMoeSharedForCausalLM", .architecture = "granitemoe",
+  return {.model_type = "granitemoeshared",
+          .hf_class = "GraniteMoeSharedForCausalLM",
+          .architecture = "granitemoe",
           .names = decoder_rows(layer_rows(Arrange::query_rows, Arrange::key_rows, joined(granite_expert_rows(), shared))),
           .keys = joined(granite_keys(), {{"shared_intermediate_size", "expert_shared_feed_forward_length"}}),
           .known = usual_extra_keys(),

@@ -1,5 +1,5 @@
-// Jamba: layers with attention or a state space, with one network or experts: which is which is told by attention.head_count_kv, a
-// number for each layer, and by the routers that are there. A is stored as -exp(A_log), so that it comes back within float32's
+// Jamba: layers with attention or a state space, with one network or experts: which is which is told by attention.head_count_kv,
+// a number for each layer, and by the routers that are there. A is stored as -exp(A_log), so that it comes back within float32's
 // precision, not bit by bit.
 #include "io/gguf/families/common_rows.h"
 #include "switchyard/error.h"
@@ -44,11 +44,6 @@ const std::vector<NameRow>& layer() {
   return rows;
 }
 
-int64_t needed(const ordered_json& config, const char* key) {
-  if (!config.contains(key) || !config[key].is_number_integer()) fail(ErrorKind::config, "config.json: '{}' is missing or no size; GGUF needs it", key);
-  return config[key];
-}
-
 void write_more(const ordered_json& config, KeyWriter& out) {
   const int64_t layers = needed(config, "num_hidden_layers"), d = needed(config, "hidden_size");
   const int64_t period = config.value("attn_layer_period", int64_t{8}), offset = config.value("attn_layer_offset", int64_t{4});
@@ -64,14 +59,16 @@ void write_more(const ordered_json& config, KeyWriter& out) {
 }
 
 // The period and offset that name exactly these layers; one layer alone has a period beyond the last.
-void set_places(const KeyReader& file, std::string_view key, const std::string& hf, const std::vector<bool>& is_there, ordered_json& config) {
+void set_places(const KeyReader& file, std::string_view key, const std::string& hf, const std::vector<bool>& is_there,
+                ordered_json& config) {
   const auto n = static_cast<int64_t>(is_there.size());
   int64_t first = 0, period = 1;
   while (first < n && !is_there[static_cast<size_t>(first)]) ++first;
   while (first + period < n && !is_there[static_cast<size_t>(first + period)]) ++period;
   if (first + period >= n) period = std::max(first + 1, n);
   for (int64_t i = 0; i < n; ++i)
-    if (is_there[static_cast<size_t>(i)] != (i % period == first)) file.refuse(key, fmt::format("places of {} at equal distances", hf));
+    if (is_there[static_cast<size_t>(i)] != (i % period == first))
+      file.refuse(key, fmt::format("places of {} at equal distances", hf));
   config[hf + "_offset"] = first;
   config[hf + "_period"] = period;
 }
@@ -84,7 +81,8 @@ void read_more(const KeyReader& file, ordered_json& config) {
   for (const int64_t heads : file.sizes("attention.head_count_kv", layers)) {
     attends.push_back(heads > 0);
     sparse.push_back(file.tensors().has(fmt::format("blk.{}.ffn_gate_inp.weight", sparse.size())));
-    if (heads > 0 && kv_heads > 0 && heads != kv_heads) file.refuse("attention.head_count_kv", "one number for all layers that attend");
+    if (heads > 0 && kv_heads > 0 && heads != kv_heads)
+      file.refuse("attention.head_count_kv", "one number for all layers that attend");
     kv_heads = std::max(kv_heads, heads);
   }
   config["num_key_value_heads"] = std::max<int64_t>(kv_heads, 1);
@@ -106,7 +104,10 @@ GgufFamily gguf_family_jamba() {
   auto names = decoder_rows(layer());
   for (NameRow& row : names)
     if (row.gguf == "output_norm.weight") row.hf = "model.final_layernorm.weight";
-  return {.model_type = "jamba", .hf_class = "JambaForCausalLM", .architecture = "jamba", .names = names,
+  return {.model_type = "jamba",
+          .hf_class = "JambaForCausalLM",
+          .architecture = "jamba",
+          .names = names,
           .keys = {{"max_position_embeddings", "context_length"},
                    {"hidden_size", "embedding_length"},
                    {"num_hidden_layers", "block_count"},
@@ -117,7 +118,8 @@ GgufFamily gguf_family_jamba() {
                    {"num_experts_per_tok", "expert_used_count"}},
           .known = usual_extra_keys(),
           .more = {"attention.head_count_kv", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank"},
-          .write_more = write_more, .read_more = read_more};
+          .write_more = write_more,
+          .read_more = read_more};
 }
 
 }  // namespace switchyard::io

@@ -1,5 +1,5 @@
-// DeepSeek-V2 and V3 share one architecture: latent attention whose kv_b is split into keys (transposed) and values since 2025, when
-// files began to say the widths of heads as attention.key_length_mla and value_length_mla. Older files are read.
+// DeepSeek-V2 and V3 share one architecture: latent attention whose kv_b is split into keys (transposed) and values since 2025,
+// when files began to say the widths of heads as attention.key_length_mla and value_length_mla. Older files are read.
 #pragma once
 
 #include "io/gguf/families/gating.h"

@@ -9,14 +9,19 @@ GgufFamily gguf_family_mixtral() {
       {"blk.{i}.ffn_up.{e}.weight", "model.layers.{i}.block_sparse_moe.experts.{e}.w3.weight", Arrange::old_expert},
       {"blk.{i}.ffn_down.{e}.weight", "model.layers.{i}.block_sparse_moe.experts.{e}.w2.weight", Arrange::old_expert},
   };
-  return {.model_type = "mixtral", .hf_class = "MixtralForCausalLM", .architecture = "llama",
+  return {.model_type = "mixtral",
+          .hf_class = "MixtralForCausalLM",
+          .architecture = "llama",
           .names = decoder_rows(layer_rows(Arrange::query_rows, Arrange::key_rows, joined(mixtral_expert_rows(), old_experts))),
           .keys = decoder_keys({{"intermediate_size", "feed_forward_length"},
                                 {"num_local_experts", "expert_count"},
                                 {"num_experts_per_tok", "expert_used_count"},
                                 head_dim_key(),
                                 vocab_size_key()}),
-          .known = usual_extra_keys(), .repeats = value_length_too(), .is = has_experts, .write_more = write_rotary_width};
+          .known = usual_extra_keys(),
+          .repeats = value_length_too(),
+          .is = has_experts,
+          .write_more = write_rotary_width};
 }
 
 }  // namespace switchyard::io

@@ -1,5 +1,5 @@
-// Phi-3.5-MoE: LayerNorm with biases, biases in attention and head where tensors say so, a window, positions stretched by longrope: its
-// factors are two tensors, and the scale of sine and cosine is rope.scaling.attn_factor.
+// Phi-3.5-MoE: LayerNorm with biases, biases in attention and head where tensors say so, a window, positions stretched by
+// longrope: its factors are two tensors, and the scale of sine and cosine is rope.scaling.attn_factor.
 #include "io/gguf/families/common_rows.h"
 #include "io/gguf/gguf_rope.h"
 #include "switchyard/error.h"
@@ -17,7 +17,9 @@ constexpr std::string_view kLong = "rope_factors_long.weight", kShort = "rope_fa
 bool is_stretched(const ordered_json& rope) {
   const std::string type = rope.value("rope_type", "default");
   if (type != "default" && type != "longrope")
-    fail(ErrorKind::unsupported, "config.json: rope_scaling = {}: rotary positions of type '{}' cannot be written to GGUF in this family", rope.dump(), type);
+    fail(ErrorKind::unsupported,
+         "config.json: rope_scaling = {}: rotary positions of type '{}' cannot be written to GGUF in this family", rope.dump(),
+         type);
   return type == "longrope";
 }
 
@@ -42,7 +44,8 @@ void write_more(const ordered_json& config, KeyWriter& out) {
   out.size(kOriginal, original);
   double factor = usual_attn_factor(static_cast<double>(positions), static_cast<double>(original));
   if (rope.value("short_mscale", 0.0) != rope.value("long_mscale", 0.0))
-    fail(ErrorKind::unsupported, "config.json: rope_scaling: short_mscale = {}, but long_mscale = {}: GGUF has one number for both",
+    fail(ErrorKind::unsupported,
+         "config.json: rope_scaling: short_mscale = {}, but long_mscale = {}: GGUF has one number for both",
          rope.value("short_mscale", 0.0), rope.value("long_mscale", 0.0));
   if (rope.contains("attention_factor")) factor = rope["attention_factor"];
   if (rope.contains("long_mscale")) factor = rope["long_mscale"];
@@ -68,33 +71,41 @@ void read_more(const KeyReader& file, ordered_json& config) {
     rope[key] = ordered_json::array();
     for (const float value : file.tensors().values(name)) rope[key].push_back(static_cast<double>(value));
   }
-  const double usual = usual_attn_factor(static_cast<double>(positions), static_cast<double>(original)), factor = file.number(kAttnFactor, usual);
+  const double usual = usual_attn_factor(static_cast<double>(positions), static_cast<double>(original)),
+               factor = file.number(kAttnFactor, usual);
   if (static_cast<float>(factor) != static_cast<float>(usual)) rope["short_mscale"] = rope["long_mscale"] = factor;
   config["rope_scaling"] = rope;
 }
 
 const std::vector<NameRow>& layer() {
-  static const std::vector<NameRow> rows = layer_rows(
-      Arrange::plain, Arrange::plain,
-      joined(joined({{"blk.{i}.attn_norm.bias", "model.layers.{i}.input_layernorm.bias"},
-                     {"blk.{i}.ffn_norm.bias", "model.layers.{i}.post_attention_layernorm.bias"},
-                     {"blk.{i}.attn_output.bias", "model.layers.{i}.self_attn.o_proj.bias", Arrange::plain, true}},
-                    qkv_bias_rows(true)),
-             mixtral_expert_rows()));
+  static const std::vector<NameRow> rows =
+      layer_rows(Arrange::plain, Arrange::plain,
+                 joined(joined({{"blk.{i}.attn_norm.bias", "model.layers.{i}.input_layernorm.bias"},
+                                {"blk.{i}.ffn_norm.bias", "model.layers.{i}.post_attention_layernorm.bias"},
+                                {"blk.{i}.attn_output.bias", "model.layers.{i}.self_attn.o_proj.bias", Arrange::plain, true}},
+                               qkv_bias_rows(true)),
+                        mixtral_expert_rows()));
   return rows;
 }
 
 }  // namespace
 
 GgufFamily gguf_family_phimoe() {
-  const std::vector<NameRow> outer = {{"output_norm.bias", "model.norm.bias"}, {"output.bias", "lm_head.bias", Arrange::plain, true}};
-  return {.model_type = "phimoe", .hf_class = "PhimoeForCausalLM", .architecture = "phimoe", .names = joined(decoder_rows(layer()), outer),
+  const std::vector<NameRow> outer = {{"output_norm.bias", "model.norm.bias"},
+                                      {"output.bias", "lm_head.bias", Arrange::plain, true}};
+  return {.model_type = "phimoe",
+          .hf_class = "PhimoeForCausalLM",
+          .architecture = "phimoe",
+          .names = joined(decoder_rows(layer()), outer),
           .keys = decoder_keys({{"intermediate_size", "feed_forward_length"},
                                 {"num_local_experts", "expert_count"},
                                 {"num_experts_per_tok", "expert_used_count"}}),
           .known = usual_extra_keys(),
-          .more = {"attention.sliding_window", kOriginal, kAttnFactor}, .write_more = write_more, .read_more = read_more,
-          .config_tensors = {kLong, kShort}, .config_tensor = config_tensor};
+          .more = {"attention.sliding_window", kOriginal, kAttnFactor},
+          .write_more = write_more,
+          .read_more = read_more,
+          .config_tensors = {kLong, kShort},
+          .config_tensor = config_tensor};
 }
 
 }  // namespace switchyard::io
