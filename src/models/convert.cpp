@@ -171,6 +171,14 @@ void check_metadata(const io::GgufPlan& plan, const ordered_json& written, const
   if (!difference.empty()) fail(ErrorKind::unsupported, "the model has {}: the metadata of GGUF cannot say that", difference);
 }
 
+// A constant that config.json leaves out has the default of its family, which readers of GGUF do not know.
+ordered_json with_constants(ordered_json config, const ordered_json& full) {
+  const auto rope = config.value("rope_parameters", ordered_json::object());
+  for (const char* key : {"rms_norm_eps", "rope_theta"})
+    if (!config.contains(key) && !rope.contains(key) && full.contains(key)) config[key] = full[key];
+  return config;
+}
+
 std::optional<io::GgmlType> gguf_type(const ConvertOptions& options) {
   if (options.quantize) return options.quantize;
   const auto dtype = wanted_dtype(options.dtype);
@@ -181,7 +189,7 @@ Conversion to_gguf(StoredPtr stored, const fs::path& out, const ConvertOptions& 
   std::optional<ordered_json> tokenizer;
   if (stored->tokenizer) tokenizer = ordered_json::parse(*stored->tokenizer, nullptr, false);
   if (tokenizer && !tokenizer->is_object()) fail(ErrorKind::checkpoint, "{}: not a JSON object", stored->tokenizer_name);
-  const ordered_json config = to_json(stored->config);
+  const ordered_json config = with_constants(to_json(stored->config), family.family->write_config(spec));
   const ordered_json tokenizer_config = io::read_tokenizer_config(*stored);
   auto plan = std::make_shared<io::GgufPlan>(
       io::plan_gguf(config, *stored->tensors, tokenizer ? &*tokenizer : nullptr, tokenizer_config, {gguf_type(options)}));

@@ -2,7 +2,7 @@
 // github.com/ggml-org/llama.cpp (MIT; facts only): gguf-py/gguf/constants.py and tensor_mapping.py at commit 0024aa7417ef;
 // conversion/dbrx.py, jamba.py at 7bca1fd9ca2a; granite.py at 010f22d8a3a9; gpt_oss.py at 2984e6e814ce; phi.py, arctic.py, glm.py
 // at 051139f51130; deepseek.py at 01a723dc630d; qwen.py at 03173d5e78f8; llama.py at 0274f0fc7d7f; the keys of all from TextModel
-// in base.py.
+// in base.py at 00bd27a621f9.
 // This file is long because eighteen lists stand in it, and because what they share is said once.
 #include "io/gguf/gguf_config.h"
 #include "io/gguf/gguf_model.h"

@@ -31,7 +31,7 @@ json config() {
           {"head_dim", 16},
           {"max_position_embeddings", 64},
           {"intermediate_size", kInner},
-          {"rms_norm_eps", 1e-5}, {"rope_theta", 10000.0},
+
           {"num_local_experts", kExperts},
           {"num_experts_per_tok", 2},
           {"sliding_window", 3},
