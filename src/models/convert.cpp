@@ -135,21 +135,54 @@ Conversion to_folder(StoredPtr stored, const fs::path& out, const ConvertOptions
 
 // ---- to a GGUF file ----
 
+// GGUF holds constants as float32.
+void round_numbers(ordered_json& node) {
+  if (node.is_number_float()) node = static_cast<double>(static_cast<float>(node.get<double>()));
+  else if (node.is_structured())
+    for (auto& item : node) round_numbers(item);
+}
+
 // What training alone needs is not in GGUF and is left out of the comparison.
 ordered_json inference_part(ModelSpec spec) {
   spec.init_std = 0.02;
   if (spec.moe) spec.moe->losses.clear();
-  return to_json(canonical(spec));
+  ordered_json out = to_json(canonical(spec));
+  round_numbers(out);
+  return out;
+}
+
+// What a plan will write, as the readers of metadata ask for it.
+io::TensorFacts facts_of(const io::GgufPlan& plan, const io::GgufFamily& family, const ordered_json& config) {
+  const auto has = [&plan](std::string_view name) {
+    const auto is_it = [&](const io::GgufTensorSource& tensor) { return tensor.name == name; };
+    return std::any_of(plan.tensors.begin(), plan.tensors.end(), is_it);
+  };
+  const auto values = [&](std::string_view name) {
+    return family.config_tensor ? family.config_tensor(config, name) : std::vector<float>();
+  };
+  return {has, values};
 }
 
 // The metadata, read again, must mean the same model.
-void check_metadata(const io::GgufMetadata& metadata, const FamilyEntry& family, const ModelSpec& spec) {
-  ordered_json config = io::config_of(metadata, io::family_of(metadata, "GGUF"), "GGUF");
+void check_metadata(const io::GgufPlan& plan, const ordered_json& written, const FamilyEntry& family, const ModelSpec& spec) {
+  const io::GgufFamily& found = io::family_of(plan.metadata, "GGUF");
+  if (found.model_type != family.name)
+    fail(ErrorKind::unsupported, "the metadata of GGUF would say '{}': they cannot say this model of '{}'", found.model_type,
+         family.name);
+  ordered_json config = io::config_of(plan.metadata, found, facts_of(plan, found, written), "GGUF");
   config["vocab_size"] = spec.vocab_size;
   config["tie_word_embeddings"] = spec.tie_embeddings;
   const ModelSpec back = family.family->read_config(config_from_json(config, "GGUF")).resolved();
   const auto difference = first_difference(inference_part(spec), inference_part(back));
   if (!difference.empty()) fail(ErrorKind::unsupported, "the model has {}: the metadata of GGUF cannot say that", difference);
+}
+
+// A constant that config.json leaves out has the default of its family, which readers of GGUF do not know.
+ordered_json with_constants(ordered_json config, const ordered_json& full) {
+  const auto rope = config.value("rope_parameters", ordered_json::object());
+  for (const char* key : {"rms_norm_eps", "rope_theta"})
+    if (!config.contains(key) && !rope.contains(key) && full.contains(key)) config[key] = full[key];
+  return config;
 }
 
 std::optional<io::GgmlType> gguf_type(const ConvertOptions& options) {
@@ -162,9 +195,11 @@ Conversion to_gguf(StoredPtr stored, const fs::path& out, const ConvertOptions& 
   std::optional<ordered_json> tokenizer;
   if (stored->tokenizer) tokenizer = ordered_json::parse(*stored->tokenizer, nullptr, false);
   if (tokenizer && !tokenizer->is_object()) fail(ErrorKind::checkpoint, "{}: not a JSON object", stored->tokenizer_name);
-  auto plan = std::make_shared<io::GgufPlan>(io::plan_gguf(to_json(stored->config), *stored->tensors, tokenizer ? &*tokenizer : nullptr,
-                                                           io::read_tokenizer_config(*stored), {gguf_type(options)}));
-  check_metadata(plan->metadata, family, spec);
+  const ordered_json config = with_constants(to_json(stored->config), family.family->write_config(spec));
+  const ordered_json tokenizer_config = io::read_tokenizer_config(*stored);
+  auto plan = std::make_shared<io::GgufPlan>(
+      io::plan_gguf(config, *stored->tensors, tokenizer ? &*tokenizer : nullptr, tokenizer_config, {gguf_type(options)}));
+  check_metadata(*plan, config, family, spec);
   Conversion out_plan;
   out_plan.notes = plan->notes;
   for (const io::GgufTensorSource& tensor : plan->tensors) {

@@ -186,11 +186,15 @@ TEST(GgufModel, MetadataThatChangesTheModelIsRefused) {
   refused(ErrorKind::unsupported, {"llama.block_count"});
   with("llama.expert_count", gguf_u32(4));
   refused(ErrorKind::checkpoint, {"ffn_gate_exps", "4 experts"});
-  with("llama.rope.scaling.type", gguf_string("yarn"));
-  EXPECT_EQ(open_gguf_model(dir / "m.gguf").config["rope_scaling"]["rope_type"], "yarn");  // and the family refuses it
+  with("llama.rope.scaling.type", gguf_string("longrope"));
+  refused(ErrorKind::unsupported, {"llama.rope.scaling.type", "longrope", "linear or yarn"});
+  with("llama.rope.scaling.yarn_attn_factor", gguf_f32(1.5));
+  refused(ErrorKind::unsupported, {"llama.rope.scaling.yarn_attn_factor", "1.5"});
+  with("llama.rope.scaling.factor", gguf_f32(4));  // without a type: linear
+  EXPECT_EQ(open_gguf_model(dir / "m.gguf").config["rope_scaling"].dump(), R"({"rope_type":"linear","factor":4.0})");
   ordered_json scaled = kMixtral;
-  scaled["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 4}};
-  expect_error(ErrorKind::unsupported, {"rope_scaling"}, [&] { (void)plan_gguf(scaled, *w.view, nullptr, {}, {}); });
+  scaled["rope_scaling"] = {{"rope_type", "dynamic"}, {"factor", 4}};
+  expect_error(ErrorKind::unsupported, {"rope_scaling", "'dynamic'"}, [&] { (void)plan_gguf(scaled, *w.view, nullptr, {}, {}); });
 }
 
 TEST(GgufModel, RowsThatFitNoBlockAreNoted) {

@@ -9,17 +9,31 @@ namespace switchyard::io {
 
 GgufFamily gguf_family_llama();
 GgufFamily gguf_family_mixtral();
+GgufFamily gguf_family_qwen2();
+GgufFamily gguf_family_qwen3();
 GgufFamily gguf_family_qwen2_moe();
 GgufFamily gguf_family_qwen3_moe();
 GgufFamily gguf_family_olmoe();
+GgufFamily gguf_family_deepseek();
 GgufFamily gguf_family_deepseek_v2();
+GgufFamily gguf_family_deepseek_v3();
+GgufFamily gguf_family_glm4_moe();
 GgufFamily gguf_family_dbrx();
 GgufFamily gguf_family_granitemoe();
+GgufFamily gguf_family_granitemoeshared();
 GgufFamily gguf_family_gpt_oss();
+GgufFamily gguf_family_phimoe();
+GgufFamily gguf_family_arctic();
+GgufFamily gguf_family_jamba();
 
 const std::vector<GgufFamily>& gguf_families() {
-  static const std::vector<GgufFamily> all = {gguf_family_llama(), gguf_family_mixtral(), gguf_family_qwen2_moe(), gguf_family_qwen3_moe(), gguf_family_olmoe(),
-                                              gguf_family_deepseek_v2(), gguf_family_dbrx(), gguf_family_granitemoe(), gguf_family_gpt_oss()};
+  static const std::vector<GgufFamily> all = {
+      gguf_family_llama(),       gguf_family_mixtral(),          gguf_family_qwen2(),
+      gguf_family_qwen3(),       gguf_family_qwen2_moe(),        gguf_family_qwen3_moe(),
+      gguf_family_olmoe(),       gguf_family_deepseek(),         gguf_family_deepseek_v2(),
+      gguf_family_deepseek_v3(), gguf_family_glm4_moe(),         gguf_family_dbrx(),
+      gguf_family_granitemoe(),  gguf_family_granitemoeshared(), gguf_family_gpt_oss(),
+      gguf_family_phimoe(),      gguf_family_arctic(),           gguf_family_jamba()};
   return all;
 }
 
@@ -28,7 +42,8 @@ namespace {
 std::string known(std::string_view GgufFamily::*name) {
   std::string out;
   for (const GgufFamily& family : gguf_families())
-    if (out.find(family.*name) == std::string::npos) out += fmt::format("{}{}", out.empty() ? "" : ", ", family.*name);
+    if (fmt::format(", {},", out).find(fmt::format(", {},", family.*name)) == std::string::npos)
+      out += fmt::format("{}{}", out.empty() ? "" : ", ", family.*name);
   return out;
 }
 
@@ -40,13 +55,23 @@ const GgufFamily& gguf_family_of(std::string_view model_type) {
   fail(ErrorKind::unsupported, "model_type '{}' has no GGUF form here; known: {}", model_type, known(&GgufFamily::model_type));
 }
 
-const GgufFamily& gguf_family_of(std::string_view architecture, bool sparse) {
-  const GgufFamily* found = nullptr;
-  for (const GgufFamily& family : gguf_families())
-    if (family.architecture == architecture && (!found || family.sparse == sparse)) found = &family;
-  if (found && found->sparse == sparse) return *found;
-  if (found) fail(ErrorKind::unsupported, "general.architecture '{}' {} experts is not known here", architecture, sparse ? "with" : "without");
-  fail(ErrorKind::unsupported, "general.architecture '{}' is not known here; known: {}", architecture, known(&GgufFamily::architecture));
+const GgufFamily& family_of(const GgufMetadata& metadata, const std::string& file) {
+  const GgufValue* architecture = find(metadata, "general.architecture");
+  if (!architecture || !architecture->string())
+    fail(ErrorKind::checkpoint, "{}: metadata 'general.architecture' is missing or no string", file);
+  const std::string& name = *architecture->string();
+  const KeyReader reader(name, metadata, {}, file);
+  bool there = false;
+  for (const GgufFamily& family : gguf_families()) {
+    if (family.architecture != name) continue;
+    if (!family.is || family.is(reader)) return family;
+    there = true;
+  }
+  if (there)
+    fail(ErrorKind::unsupported, "{}: general.architecture '{}' is known here, but not with the experts that the metadata say",
+         file, name);
+  fail(ErrorKind::unsupported, "{}: general.architecture '{}' is not known here; known: {}", file, name,
+       known(&GgufFamily::architecture));
 }
 
 std::string fill_in(std::string_view pattern, int64_t layer, int64_t expert) {

@@ -2,9 +2,10 @@
 #include "io/gguf/families/common_rows.h"
 
 namespace switchyard::io {
+namespace {
 
-GgufFamily gguf_family_gpt_oss() {
-  const std::vector<NameRow> rows = {
+const std::vector<NameRow>& layer() {
+  static const std::vector<NameRow> rows = {
       {"blk.{i}.attn_norm.weight", "model.layers.{i}.input_layernorm.weight"},
       {"blk.{i}.attn_q.weight", "model.layers.{i}.self_attn.q_proj.weight"},
       {"blk.{i}.attn_q.bias", "model.layers.{i}.self_attn.q_proj.bias"},
@@ -25,13 +26,30 @@ GgufFamily gguf_family_gpt_oss() {
       {"blk.{i}.ffn_down_exps.weight", "model.layers.{i}.mlp.experts.down_proj", Arrange::transposed},
       {"blk.{i}.ffn_down_exps.bias", "model.layers.{i}.mlp.experts.down_proj_bias"},
   };
-  return {"gpt_oss", "GptOssForCausalLM", "gpt-oss", true, decoder_rows(rows),
-          decoder_keys({{"intermediate_size", "expert_feed_forward_length"},
-                        {"num_local_experts", "expert_count"},
-                        {"num_experts_per_tok", "expert_used_count"},
-                        {"head_dim", "attention.key_length"},
-                        {"sliding_window", "attention.sliding_window"}}),
-          {"vocab_size", "rope.dimension_count", "attention.value_length", "feed_forward_length"}, {{"attention.value_length", "attention.key_length"}}};
+  return rows;
+}
+
+// GGUF has no key for it: published models do not round the bounds of yarn.
+void read_more(const KeyReader&, nlohmann::ordered_json& config) {
+  if (config.contains("rope_scaling") && config["rope_scaling"]["rope_type"] == "yarn")
+    config["rope_scaling"]["truncate"] = false;
+}
+
+}  // namespace
+
+GgufFamily gguf_family_gpt_oss() {
+  return {.model_type = "gpt_oss",
+          .hf_class = "GptOssForCausalLM",
+          .architecture = "gpt-oss",
+          .names = decoder_rows(layer()),
+          .keys = decoder_keys({{"intermediate_size", "expert_feed_forward_length"},
+                                {"num_local_experts", "expert_count"},
+                                {"num_experts_per_tok", "expert_used_count"},
+                                {"sliding_window", "attention.sliding_window"},
+                                head_dim_key()}),
+          .known = {"vocab_size", "rope.dimension_count", "attention.value_length", "feed_forward_length"},
+          .repeats = {{"attention.value_length", "attention.key_length"}, {"feed_forward_length", "expert_feed_forward_length"}},
+          .read_more = read_more};
 }
 
 }  // namespace switchyard::io

@@ -4,17 +4,17 @@
 namespace switchyard::io {
 
 GgufFamily gguf_family_olmoe() {
-  const auto rows = layer_rows(Arrange::plain, Arrange::plain,
-                               {{"blk.{i}.attn_q_norm.weight", "model.layers.{i}.self_attn.q_norm.weight"},
-                                {"blk.{i}.attn_k_norm.weight", "model.layers.{i}.self_attn.k_norm.weight"},
-                                {"blk.{i}.ffn_gate_inp.weight", "model.layers.{i}.mlp.gate.weight"},
-                                {"blk.{i}.ffn_gate_exps.weight", "model.layers.{i}.mlp.experts.{e}.gate_proj.weight", Arrange::stack},
-                                {"blk.{i}.ffn_up_exps.weight", "model.layers.{i}.mlp.experts.{e}.up_proj.weight", Arrange::stack},
-                                {"blk.{i}.ffn_down_exps.weight", "model.layers.{i}.mlp.experts.{e}.down_proj.weight", Arrange::stack}});
-  return {"olmoe", "OlmoeForCausalLM", "olmoe", true, decoder_rows(rows),
-          decoder_keys({{"intermediate_size", "feed_forward_length"}, {"num_experts", "expert_count"}, {"num_experts_per_tok", "expert_used_count"},
-                        {"clip_qkv", "attention.clamp_kqv", KeyType::number, true}}),
-          usual_extra_keys(), {}};
+  return {.model_type = "olmoe",
+          .hf_class = "OlmoeForCausalLM",
+          .architecture = "olmoe",
+          .names = decoder_rows(layer_rows(Arrange::plain, Arrange::plain, joined(qk_norm_rows(), expert_rows()))),
+          .keys = decoder_keys({{"intermediate_size", "feed_forward_length"},
+                                {"num_experts", "expert_count"},
+                                {"num_experts_per_tok", "expert_used_count"},
+                                {"clip_qkv", "attention.clamp_kqv", KeyType::number, true},
+                                head_dim_key()}),
+          .known = usual_extra_keys(),
+          .repeats = value_length_too()};
 }
 
 }  // namespace switchyard::io

@@ -1,0 +1,20 @@
+// Scaled rotary positions: rope_scaling or rope_parameters of a config.json, and the rope.scaling keys of GGUF.
+#pragma once
+
+#include "io/gguf/gguf_keys.h"
+
+namespace switchyard::io {
+
+// The values of both tables of a config.json in one object; "rope_type" is there when there is one. The former name of longrope
+// is replaced.
+[[nodiscard]] nlohmann::ordered_json rope_table(const nlohmann::ordered_json& config);
+
+// Types linear and yarn. Error{unsupported} for the others, and for an attention_factor, which GGUF multiplies where config.json
+// replaces.
+void write_rope_scaling(const nlohmann::ordered_json& config, KeyWriter& out);
+void read_rope_scaling(const KeyReader& file, nlohmann::ordered_json& config);
+
+// Whether a key under the architecture is one that read_rope_scaling looks at.
+[[nodiscard]] bool is_rope_scaling_key(std::string_view key);
+
+}  // namespace switchyard::io
