@@ -158,10 +158,12 @@ TEST(Convert, AnotherLayoutKeepsSideFilesAndFloats) {
   plan.write({});
   for (const auto& file : plan.files) EXPECT_TRUE(fs::exists(dir / "out" / file)) << file;
   EXPECT_EQ(read_text_file(dir / "out/chat_template.jinja"), "x");
-  for (const TensorEntry* entry : SafetensorsSet::open(dir / "out").entries()) EXPECT_EQ(entry->dtype, DType::bf16) << entry->name;
+  const auto files = SafetensorsSet::open(dir / "out");
+  for (const TensorEntry* entry : files.entries()) EXPECT_EQ(entry->dtype, DType::bf16) << entry->name;
   options.layout = "fused";
   expect_error(ErrorKind::unsupported, {"'fused'", "published, stacked"}, [&] { (void)plan_conversion(dir / "model", dir / "x", options); });
-  expect_error(ErrorKind::unsupported, {"'stacked'", "published"}, [&] { (void)plan_conversion(golden_folder("llama"), dir / "x", {.layout = "stacked"}); });
+  options.layout = "stacked";
+  expect_error(ErrorKind::unsupported, {"'stacked'", "published"}, [&] { (void)plan_conversion(golden_folder("llama"), dir / "x", options); });
   expect_error(ErrorKind::usage, {"--layout"}, [&] { (void)plan_conversion(dir / "model", dir / "x.gguf", options); });
 }
 
