@@ -137,4 +137,26 @@ inline Rows attend(const Rows& q, const Rows& k, const Rows& v, const Heads& n) 
   return out;
 }
 
+inline Rows normed(const Rows& x, const Stored& weight, double eps) {
+  Rows out;
+  for (const Vec& row : x) out.push_back(rms_norm(row, weight, eps));
+  return out;
+}
+
+inline Rows mapped(const Rows& x, const std::function<Vec(const Vec&)>& f) {
+  Rows out;
+  for (const Vec& row : x) out.push_back(f(row));
+  return out;
+}
+
+inline void add_to(Rows& h, const Rows& branch) {
+  for (size_t t = 0; t < h.size(); ++t) add(h[t], branch[t]);
+}
+
+// Attention of the Llama line on normed rows.
+inline Rows llama_attention(const StoredWeights& w, const std::string& attn, const Rows& x, const Heads& heads) {
+  const auto project = [&](const char* name) { return mapped(x, [&](const Vec& row) { return w.linear(attn + name + ".weight", row); }); };
+  return mapped(attend(project("q_proj"), project("k_proj"), project("v_proj"), heads), [&](const Vec& row) { return w.linear(attn + "o_proj.weight", row); });
+}
+
 }  // namespace switchyard::custom_code
