@@ -99,7 +99,8 @@ void write_folder(const io::StoredModel& stored, const fs::path& out, const std:
   for (const fs::path& file : side_files(stored)) write_file_atomic(dir.path() / file.filename(), read_text_file(file));
   if (stored.single_file) {
     if (stored.tokenizer) write_file_atomic(dir.path() / "tokenizer.json", *stored.tokenizer + "\n");
-    if (!stored.own_tokenizer_config.empty()) write_file_atomic(dir.path() / "tokenizer_config.json", stored.own_tokenizer_config.dump(2) + "\n");
+    const auto text = stored.own_tokenizer_config.dump(2, ' ', false, ordered_json::error_handler_t::replace);  // strings of a stranger
+    if (!stored.own_tokenizer_config.empty()) write_file_atomic(dir.path() / "tokenizer_config.json", text + "\n");
   }
   dir.commit();
 }

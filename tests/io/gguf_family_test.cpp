@@ -220,6 +220,9 @@ TEST(GgufTokenizer, WhatIsNotKnownIsRefused) {
   refused(ErrorKind::checkpoint, {"tokens"}, {{"tokenizer.ggml.model", gguf_string("llama")}});
   refused(ErrorKind::checkpoint, {"scores", "1 values"},
           {{"tokenizer.ggml.model", gguf_string("llama")}, {"tokenizer.ggml.tokens", gguf_strings({"a"})}, {"tokenizer.ggml.scores", floats({})}});
+  // A list of strings that are no UTF-8, where numbers belong: the message still comes.
+  refused(ErrorKind::checkpoint, {"token_type", "holds"},
+          {{"tokenizer.ggml.model", gguf_string("llama")}, {"tokenizer.ggml.tokens", gguf_strings({"a"})}, {"tokenizer.ggml.token_type", gguf_strings({"\x80"})}});
   EXPECT_EQ(tokenizer_of({}, "f"), std::nullopt);
 }
 

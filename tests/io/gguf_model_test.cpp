@@ -188,6 +188,8 @@ TEST(GgufModel, MetadataThatChangesTheModelIsRefused) {
   refused(ErrorKind::checkpoint, {"ffn_gate_exps", "4 experts"});
   with("llama.rope.scaling.type", gguf_string("longrope"));
   refused(ErrorKind::unsupported, {"llama.rope.scaling.type", "longrope", "linear or yarn"});
+  with("llama.rope.scaling.type", gguf_string("\x80"));  // no UTF-8: the message still comes
+  refused(ErrorKind::unsupported, {"llama.rope.scaling.type", "linear or yarn"});
   with("llama.rope.scaling.yarn_attn_factor", gguf_f32(1.5));
   refused(ErrorKind::unsupported, {"llama.rope.scaling.yarn_attn_factor", "1.5"});
   with("llama.rope.scaling.factor", gguf_f32(4));  // without a type: linear

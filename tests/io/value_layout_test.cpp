@@ -50,6 +50,7 @@ TEST(ValueLayout, ValuesStandWhereTheArrangementSays) {
   EXPECT_FALSE(layout_of_hf(Arrange::split_rows, {10, 6}, sizes));
   EXPECT_FALSE(layout_of_gguf(Arrange::latent_keys, {2, 4, 4}, sizes));
   EXPECT_FALSE(layout_of_gguf(Arrange::split_rows, {INT64_MAX, 2, 0}, sizes));
+  EXPECT_FALSE(layout_of_gguf(Arrange::plain, {0, 2, INT64_MAX}, sizes));  // no values, but strides beyond any number
 }
 
 }  // namespace value_layout

@@ -47,6 +47,9 @@ struct GgufValue {
 // with a string that says how many items there are.
 [[nodiscard]] nlohmann::ordered_json to_json(const GgufValue& value, size_t longest = SIZE_MAX);
 
+// A value for a message: long lists are cut, bytes that are no UTF-8 replaced.
+[[nodiscard]] std::string shown(const GgufValue& value);
+
 using GgufMetadata = std::vector<std::pair<std::string, GgufValue>>;  // in the order of the file; keys are unique
 [[nodiscard]] const GgufValue* find(const GgufMetadata& metadata, std::string_view key);
 

@@ -53,7 +53,7 @@ void refuse_unknown_keys(const KeyReader& file, const GgufFamily& family) {
     const bool says_none = rest.starts_with("expert_") && to_json(value, 4) == 0;  // a dense file may say that it has no experts
     if (!known && !says_none)
       fail(ErrorKind::unsupported, "{}: metadata '{}' (= {}) is not known and may change what the model computes", file.file(),
-           key, to_json(value, 4).dump());
+           key, shown(value));
   }
 }
 

@@ -29,7 +29,7 @@ const GgufValue* KeyReader::value(std::string_view key) const { return find(meta
 void KeyReader::refuse(std::string_view key, std::string_view what) const {
   const GgufValue* found = value(key);
   if (!found) fail(ErrorKind::checkpoint, "{}: metadata '{}' is missing", file_, full(key));
-  fail(ErrorKind::unsupported, "{}: metadata '{}' is {}, expected {}", file_, full(key), to_json(*found, 4).dump(), what);
+  fail(ErrorKind::unsupported, "{}: metadata '{}' is {}, expected {}", file_, full(key), shown(*found), what);
 }
 
 namespace {

@@ -17,7 +17,7 @@ struct GgufModel {
 };
 
 // Throws as parse_gguf and config_of do; Error{checkpoint} that lists tensors that do not belong to the architecture and layers
-// that lack some; Error{unsupported} for a layout of values that cannot be converted yet.
+// that lack some, and shapes that do not fit what the metadata say.
 [[nodiscard]] GgufModel open_gguf_model(const std::filesystem::path& path);
 
 struct GgufPlanOptions {

@@ -143,7 +143,7 @@ void read_metadata(Reader& in, uint64_t n, GgufHeader& header) {
   if (const GgufValue* alignment = find(header.metadata, "general.alignment")) {
     const uint64_t* bytes = std::get_if<uint64_t>(&alignment->value);
     if (!bytes || *bytes == 0 || *bytes % 8 != 0 || *bytes > kMaxAlignment)
-      fail(ErrorKind::checkpoint, "{}: general.alignment = {}, expected a multiple of 8 up to {}", in.name(), to_json(*alignment, 4).dump(), kMaxAlignment);
+      fail(ErrorKind::checkpoint, "{}: general.alignment = {}, expected a multiple of 8 up to {}", in.name(), shown(*alignment), kMaxAlignment);
     header.alignment = static_cast<int64_t>(*bytes);
   }
 }

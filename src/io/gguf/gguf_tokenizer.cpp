@@ -55,13 +55,13 @@ Vocabulary read_vocabulary(const GgufMetadata& metadata, const std::string& file
   if (const auto* types = list_at(metadata, "tokenizer.ggml.token_type", out.tokens.size(), file))
     for (size_t i = 0; i < types->size(); ++i) {
       const ordered_json type = to_json((*types)[i]);
-      if (!type.is_number_integer()) fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.token_type' holds {}", file, type.dump());
+      if (!type.is_number_integer()) fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.token_type' holds {}", file, shown((*types)[i]));
       out.types[i] = type.get<int64_t>();
     }
   if (const auto* scores = list_at(metadata, "tokenizer.ggml.scores", out.tokens.size(), file))
     for (const GgufValue& score : *scores) {
       const ordered_json number = to_json(score);
-      if (!number.is_number()) fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.scores' holds {}", file, number.dump());
+      if (!number.is_number()) fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.scores' holds {}", file, shown(score));
       out.scores.push_back(number.get<double>());
     }
   return out;

@@ -48,6 +48,10 @@ ordered_json to_json(const GgufValue& value, size_t longest) {
   }, value.value);
 }
 
+std::string shown(const GgufValue& value) {
+  return to_json(value, 4).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
 const GgufValue* find(const GgufMetadata& metadata, std::string_view key) {
   for (const auto& [name, value] : metadata)
     if (name == key) return &value;

@@ -97,7 +97,7 @@ std::optional<Shape> hf_shape_of(Arrange how, Shape s, const LayoutSizes& n) {
 bool is_countable(const Shape& shape, const LayoutSizes& n) {
   int64_t values = 1;
   for (const int64_t size : shape)
-    if (size < 0 || __builtin_mul_overflow(values, size, &values)) return false;
+    if (size < 0 || __builtin_mul_overflow(values, std::max<int64_t>(size, 1), &values)) return false;  // strides have no zero
   for (const int64_t size : {n.heads, n.kv_heads, n.experts, n.nope, n.v})
     if (size < 0 || size > INT32_MAX) return false;
   return true;
