@@ -93,8 +93,6 @@ class Mixer : public torch::nn::Module {
   [[nodiscard]] virtual std::vector<Site> sites() const { return {}; }
   // True for attention to a source: then the call has a memory.
   [[nodiscard]] virtual bool reads_memory() const { return false; }
-  // The routers inside, for statistics and losses.
-  [[nodiscard]] virtual bool routes() const { return false; }
 };
 
 using MixerEntry = PlugIn<Mixer, MixerShape>;

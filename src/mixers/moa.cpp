@@ -91,7 +91,6 @@ class MixtureOfAttentionHeads final : public Mixer {
     return num_parameters() - o_.num_experts * one + static_cast<int64_t>(gate_->experts_per_token() * static_cast<double>(one));
   }
   int64_t rotary_dims() const override { return !s_.rotary || o_.attention == "stick_breaking" ? 0 : s_.rotary_dims > 0 ? s_.rotary_dims : s_.head_dim; }
-  bool routes() const override { return true; }
 
  private:
   [[nodiscard]] Planned routed(const GateInput& input) {

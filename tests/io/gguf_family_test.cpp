@@ -1,14 +1,17 @@
 // Tables of names and keys against lists recorded from github.com/ggml-org/llama.cpp (gguf-py/gguf/constants.py: TENSOR_NAMES,
 // MODEL_TENSORS, Keys; gguf-py/gguf/tensor_mapping.py; MIT licence, names only), and the translation of tokenizers.
+#include "base/files.h"
 #include "expect_error.h"
 #include "io/gguf/gguf_config.h"
 #include "io/gguf/gguf_tokenizer.h"
+#include "io/gguf/pre_tokenizers.h"
 #include "io/llama2c.h"
 #include "io/tokenizer/tokenizer.h"
 #include "test_files.h"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -183,6 +186,62 @@ TEST(GgufTokenizer, TheGgmlFormGivesTheSameIds) {
   const auto again = parse_tokenizer(tokenizer_of(metadata, "f")->dump(), "f");
   for (const char* sample : {"the cat", "a flat rat's mat\n\n  x", "<|endoftext|>the"}) EXPECT_EQ(again->encode(sample), tokenizer->encode(sample)) << sample;
   EXPECT_EQ(tokenizer_config_of(metadata)["eos_token"], "<|endoftext|>");
+}
+
+// Byte-level tokenizers of published styles: what the names of tokenizer.ggml.pre say gives the recorded ids. Texts that spell an added
+// token are left out: how it takes blanks around it is not in tokenizer.ggml.
+TEST(GgufTokenizer, NamesOfSplittingsGiveTheRecordedIds) {
+  for (const auto& [style, name] : {std::pair<std::string, std::string>{"gpt2", "gpt-2"}, {"llama3", "llama-bpe"}, {"qwen2", "qwen2"}, {"o200k", "gpt-4o"}, {"deepseek", "deepseek-v3"}}) {
+    const std::string folder = SW_TEST_DATA "/tokenizers/" + style;
+    const auto json = ordered_json::parse(read_text_file(folder + "/tokenizer.json"));
+    GgufMetadata metadata;
+    std::vector<std::string> notes;
+    add_tokenizer(&json, {{"bos_token_id", 1}}, ordered_json::object(), metadata, notes);
+    ASSERT_TRUE(notes.empty()) << style << notes[0];
+    EXPECT_EQ(*find(metadata, "tokenizer.ggml.pre")->string(), name);
+    std::erase_if(metadata, [](const auto& item) { return item.first == "tokenizer.huggingface.json"; });
+    const auto again = parse_tokenizer(tokenizer_of(metadata, "f")->dump(), "f");
+    size_t compared = 0;
+    const auto golden = ordered_json::parse(read_text_file(folder + "/cases.json"));
+    for (const auto& item : golden.at("cases")) {
+      const auto text = item.at("text").get<std::string>();
+      const auto spells = [&](const ordered_json& token) { return text.find(token.at("content").get<std::string>()) != std::string::npos; };
+      const auto& added = json.at("added_tokens");
+      if (std::any_of(added.begin(), added.end(), spells)) continue;
+      EXPECT_EQ(again->encode(text), item.at("ids_no_template").get<std::vector<int32_t>>()) << style << ": " << text;
+      ++compared;
+    }
+    EXPECT_GT(compared, 60U) << style;
+  }
+}
+
+// Granite's words: digits one by one, then GPT-2's.
+TEST(GgufTokenizer, DigitsInFrontHaveANameToo) {
+  const PreTokenizer& pre = *find_pre_tokenizer("refact");
+  EXPECT_EQ(splitting_name(splitting_of(pre)), "refact");
+  ordered_json json = ordered_json::parse(read_text_file(SW_TEST_DATA "/tokenizers/gpt2/tokenizer.json"));
+  json["pre_tokenizer"] = splitting_of(pre);
+  EXPECT_EQ(parse_tokenizer(json.dump(), "f")->encode("12 3").size(), 4U);  // "1", "2", " ", "3"
+  for (const char* change : {"Whitespace", "Digits"}) {
+    json["pre_tokenizer"]["pretokenizers"][0] = {{"type", change}, {"individual_digits", false}};
+    EXPECT_EQ(splitting_name(json["pre_tokenizer"]), std::nullopt) << change;
+  }
+}
+
+TEST(GgufTokenizer, TheTemplateSaysWhatStandsAroundAText) {
+  const auto json = ordered_json::parse(read_text_file(SW_TEST_DATA "/tokenizers/llama3/tokenizer.json"));
+  const auto bos = parse_tokenizer(json.dump(), "f")->encode("", /*add_template=*/true).at(0);
+  const auto metadata_of = [&](const ordered_json& tokenizer) {
+    GgufMetadata metadata;
+    std::vector<std::string> notes;
+    add_tokenizer(&tokenizer, {{"bos_token_id", bos}, {"eos_token_id", bos}}, ordered_json::object(), metadata, notes);
+    return metadata;
+  };
+  EXPECT_EQ(to_json(*find(metadata_of(json), "tokenizer.ggml.add_bos_token")), true);
+  EXPECT_EQ(to_json(*find(metadata_of(json), "tokenizer.ggml.add_eos_token")), false);
+  ordered_json plain = json;
+  plain["post_processor"] = nullptr;
+  EXPECT_EQ(to_json(*find(metadata_of(plain), "tokenizer.ggml.add_bos_token")), false);
 }
 
 GgufValue floats(std::vector<double> values) {

@@ -1,5 +1,6 @@
 // Every family that GGUF has a table for: a model goes to a file and comes back, logits and bytes; quantised, within the bounds
 // of the format. The names inside are tests/io/gguf_tables_test.cpp's.
+#include "base/config_tree.h"
 #include "base/files.h"
 #include "expect_error.h"
 #include "io/gguf/gguf.h"

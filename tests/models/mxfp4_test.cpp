@@ -1,5 +1,6 @@
 // gpt-oss as it is released: experts in four bits, as *_blocks and *_scales. Oracle: a decoder in the fewest words, its values
 // written as an ordinary folder.
+#include "base/config_tree.h"
 #include "base/files.h"
 #include "io/gguf/gguf.h"
 #include "models/convert.h"

@@ -1,5 +1,6 @@
 #include "io/gguf/gguf_tokenizer.h"
 
+#include "io/gguf/pre_tokenizers.h"
 #include "io/strict_json.h"
 #include "switchyard/error.h"
 
@@ -15,16 +16,6 @@ using nlohmann::ordered_json;
 constexpr const char* kWhole = "tokenizer.huggingface.json";
 constexpr const char* kMetaSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's blank
 enum TokenType : int64_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };
-
-// Word splitting by the name in tokenizer.ggml.pre; the expressions are those of the published tokenizer.json files.
-struct PreTokenizer {
-  std::string_view name, expression;  // an empty one: GPT-2's, which "ByteLevel" knows
-};
-constexpr PreTokenizer kPreTokenizers[] = {
-    {"gpt-2", ""},
-    {"llama-bpe", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-    {"qwen2", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
-};
 
 const std::string* text_at(const GgufMetadata& metadata, std::string_view key) {
   const GgufValue* value = find(metadata, key);
@@ -106,15 +97,19 @@ ordered_json post_processor(const GgufMetadata& metadata, const Vocabulary& v, b
   return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", specials}};
 }
 
-ordered_json bpe_model(const Vocabulary& v, ordered_json merges, bool byte_fallback, ordered_json unknown_token) {
+struct BpeFlags {
+  bool byte_fallback = false, ignore_merges = false;
+};
+
+ordered_json bpe_model(const Vocabulary& v, ordered_json merges, const BpeFlags& flags, ordered_json unknown_token) {
   return {{"type", "BPE"},
           {"dropout", nullptr},
           {"unk_token", std::move(unknown_token)},
           {"continuing_subword_prefix", nullptr},
           {"end_of_word_suffix", nullptr},
-          {"fuse_unk", byte_fallback},
-          {"byte_fallback", byte_fallback},
-          {"ignore_merges", false},
+          {"fuse_unk", flags.byte_fallback},
+          {"byte_fallback", flags.byte_fallback},
+          {"ignore_merges", flags.ignore_merges},
           {"vocab", vocab_object(v)},
           {"merges", std::move(merges)}};
 }
@@ -122,24 +117,17 @@ ordered_json bpe_model(const Vocabulary& v, ordered_json merges, bool byte_fallb
 ordered_json gpt2_tokenizer(const GgufMetadata& metadata, const std::string& file) {
   const std::string* pre = text_at(metadata, "tokenizer.ggml.pre");
   const std::string name = pre ? *pre : "gpt-2";
-  const auto known = std::find_if(std::begin(kPreTokenizers), std::end(kPreTokenizers), [&](const PreTokenizer& p) { return p.name == name; });
-  if (known == std::end(kPreTokenizers))
-    fail(ErrorKind::unsupported, "{}: tokenizer.ggml.pre = '{}' splits words in a way that is not known here; known: gpt-2, llama-bpe, qwen2", file, name);
+  const PreTokenizer* known = find_pre_tokenizer(name);
+  if (!known)
+    fail(ErrorKind::unsupported, "{}: tokenizer.ggml.pre = '{}' splits words in a way that is not known here; known: {}", file, name, pre_tokenizer_names());
   const Vocabulary v = read_vocabulary(metadata, file);
   const GgufValue* merges = find(metadata, "tokenizer.ggml.merges");
   if (!merges || merges->items != GgufKind::string || !merges->array())
     fail(ErrorKind::checkpoint, "{}: metadata 'tokenizer.ggml.merges' is missing or no list of strings", file);
-  const ordered_json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", known->expression.empty()}};
-  ordered_json splitting = bytes;
-  if (!known->expression.empty())
-    splitting = {{"type", "Sequence"},
-                 {"pretokenizers",
-                  ordered_json::array(
-                      {ordered_json{{"type", "Split"}, {"pattern", {{"Regex", known->expression}}}, {"behavior", "Isolated"}, {"invert", false}}, bytes})}};
-  return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(v)}, {"normalizer", nullptr},
-          {"pre_tokenizer", splitting}, {"post_processor", post_processor(metadata, v, false, file)},
+  return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(v)},
+          {"normalizer", known->nfc ? ordered_json{{"type", "NFC"}} : ordered_json()}, {"pre_tokenizer", splitting_of(*known)}, {"post_processor", post_processor(metadata, v, known->add_bos, file)},
           {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-          {"model", bpe_model(v, to_json(*merges), false, nullptr)}};
+          {"model", bpe_model(v, to_json(*merges), {.ignore_merges = known->ignore_merges}, nullptr)}};
 }
 
 // Every pair of tokens that makes a token, by falling score; those of one token by the ids of its parts.
@@ -182,7 +170,7 @@ ordered_json llama_tokenizer(const GgufMetadata& metadata, const std::string& fi
   return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added_tokens(v)},
           {"normalizer", {{"type", "Sequence"}, {"normalizers", normalizers}}}, {"pre_tokenizer", nullptr},
           {"post_processor", post_processor(metadata, v, true, file)}, {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}},
-          {"model", bpe_model(v, merges_by_score(v), true, unknown_token)}};
+          {"model", bpe_model(v, merges_by_score(v), {.byte_fallback = true}, unknown_token)}};
 }
 
 // ---- writing ----
@@ -215,18 +203,6 @@ std::pair<std::string, std::string> merge_pair(const ordered_json& merge) {
   const auto& text = merge.get_ref<const std::string&>();
   const size_t space = text.find(' ');
   return {text.substr(0, space), space == std::string::npos ? "" : text.substr(space + 1)};
-}
-
-// The splitting as a name of tokenizer.ggml.pre; nothing when it has none.
-std::optional<std::string> splitting_name(const ordered_json& pre_tokenizer) {
-  if (pre_tokenizer.is_null()) return std::nullopt;
-  if (pre_tokenizer.value("type", "") == "ByteLevel" && pre_tokenizer.value("use_regex", true)) return "gpt-2";
-  if (pre_tokenizer.value("type", "") != "Sequence") return std::nullopt;
-  for (const auto& step : pre_tokenizer.at("pretokenizers"))
-    for (const PreTokenizer& known : kPreTokenizers)
-      if (step.value("type", "") == "Split" && !known.expression.empty() && step.at("pattern").value("Regex", "") == known.expression)
-        return std::string(known.name);
-  return std::nullopt;
 }
 
 // Scores that order merges as their list does: 0 for tokens that no merge makes.
@@ -302,18 +278,36 @@ ordered_json tokenizer_config_of(const GgufMetadata& metadata) {
   return out;
 }
 
+// Does the template put this token in front of a text (or behind it)?
+bool template_adds(const ordered_json& tokenizer, const ordered_json& token, bool in_front) {
+  const ordered_json post = tokenizer.value("post_processor", ordered_json());
+  std::vector<ordered_json> steps{post};
+  if (post.is_object() && post.value("type", "") == "Sequence") steps = post.at("processors").get<std::vector<ordered_json>>();
+  for (const ordered_json& step : steps) {
+    if (!step.is_object() || step.value("type", "") != "TemplateProcessing" || step.at("single").empty()) continue;
+    const ordered_json& end = in_front ? step.at("single").front() : step.at("single").back();
+    if (!end.contains("SpecialToken")) return false;
+    const auto special = step.at("special_tokens").find(end.at("SpecialToken").at("id").get<std::string>());
+    return special != step.at("special_tokens").end() && special->at("ids") == ordered_json::array({token});
+  }
+  return false;
+}
+
 void add_tokenizer(const ordered_json* tokenizer, const ordered_json& config, const ordered_json& tokenizer_config, GgufMetadata& metadata,
                    std::vector<std::string>& notes) {
   if (tokenizer) {
     try {
       if (!add_ggml_form(*tokenizer, metadata))
         notes.push_back("the tokenizer has no tokenizer.ggml form; it is stored as tokenizer.huggingface.json alone, which few other programs read");
+      for (const std::string name : {"bos", "eos"}) {
+        const auto id = config.find(name + "_token_id");
+        if (id == config.end() || !id->is_number_integer() || *id < 0) continue;
+        metadata.emplace_back(fmt::format("tokenizer.ggml.{}_token_id", name), gguf_u32(id->get<int64_t>()));
+        metadata.emplace_back(fmt::format("tokenizer.ggml.add_{}_token", name), gguf_bool(template_adds(*tokenizer, *id, name == "bos")));
+      }
     } catch (const nlohmann::json::exception& error) {
       fail(ErrorKind::checkpoint, "tokenizer.json: {}", error.what());
     }
-    for (const char* name : {"bos_token_id", "eos_token_id"})
-      if (const auto id = config.find(name); id != config.end() && id->is_number_integer() && *id >= 0)
-        metadata.emplace_back(fmt::format("tokenizer.ggml.{}", name), gguf_u32(id->get<int64_t>()));
     metadata.emplace_back(kWhole, gguf_string(tokenizer->dump(-1, ' ', false, ordered_json::error_handler_t::replace)));
   }
   if (const auto chat = tokenizer_config.find("chat_template"); chat != tokenizer_config.end() && chat->is_string())

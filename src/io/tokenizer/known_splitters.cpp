@@ -196,11 +196,16 @@ std::string with_escapes(std::string_view pattern) {
 
 std::span<const KnownExpression> known_expressions() { return kKnown; }
 
-std::unique_ptr<Splitter> make_known_splitter(std::string_view pattern) {
+const KnownExpression* find_known_expression(std::string_view pattern) {
   const std::string escaped = with_escapes(pattern);
   for (const KnownExpression& known : kKnown)
-    if (escaped == known.pattern) return known.make();
+    if (escaped == known.pattern) return &known;
   return nullptr;
+}
+
+std::unique_ptr<Splitter> make_known_splitter(std::string_view pattern) {
+  const KnownExpression* known = find_known_expression(pattern);
+  return known ? known->make() : nullptr;
 }
 
 std::unique_ptr<Splitter> make_gpt2_splitter() { return make<end_of_gpt2_word>(); }

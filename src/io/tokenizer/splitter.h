@@ -46,6 +46,7 @@ struct KnownExpression {
   std::unique_ptr<Splitter> (*make)();
 };
 [[nodiscard]] std::span<const KnownExpression> known_expressions();
+[[nodiscard]] const KnownExpression* find_known_expression(std::string_view pattern);  // nullptr: not known
 [[nodiscard]] std::unique_ptr<Splitter> make_known_splitter(std::string_view pattern);  // nullptr: not known
 
 }  // namespace switchyard::io
