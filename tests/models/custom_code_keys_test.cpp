@@ -46,7 +46,7 @@ TEST(CustomCodeKeys, WhatIsNotSupportedIsRefusedByName) {
     testing::expect_error(kind, words, [&] { (void)read(family, with(published().at(family).config, change)).resolved(); });
   };
   constexpr auto no = ErrorKind::unsupported, wrong = ErrorKind::config;
-  refused("openmoe", no, {"hidden_act = 'relu'"}, {{"hidden_act", "relu"}});
+  refused("openmoe", no, {"hidden_act = 'quick_gelu'"}, {{"hidden_act", "quick_gelu"}});
   refused("openmoe", no, {"router_topk = 3"}, {{"router_topk", 3}});
   refused("openmoe", no, {"router_noisy_policy", "Jitter"}, {{"router_noisy_policy", "Jitter"}});
   refused("openmoe", no, {"router_drop_tks = false"}, {{"router_drop_tks", false}});
@@ -84,7 +84,7 @@ TEST(CustomCodeKeys, WhatIsNotSupportedIsRefusedByName) {
   refused("yuan", wrong, {"moe_config.moe_top_k = 5", "moe_num_experts = 4"}, moe({{"moe_top_k", 5}}));
   refused("grok-1", no, {"'residual_moe' (= true)"}, {{"residual_moe", true}});
   refused("grok-1", wrong, {"'embedding_multiplier_scale' is missing"}, {{"embedding_multiplier_scale", nullptr}});
-  refused("grok-1", no, {"hidden_act = 'relu'"}, {{"hidden_act", "relu"}});
+  refused("grok-1", no, {"hidden_act = 'quick_gelu'"}, {{"hidden_act", "quick_gelu"}});
   refused("grok-1", wrong, {"num_experts_per_tok = 5", "num_experts = 4"}, {{"num_experts_per_tok", 5}});
 }
 
