@@ -42,8 +42,17 @@ BlockSpec short_form(const BlockSpec& gate) {
           ConfigNode{{"k", option(o.select, "k", int64_t{2})}, {"renormalise", renormalise}, {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
 }
 
+// By how much a bias on the choice moves per step says how a model is trained, not what it computes.
+void forget_bias_steps(BlockSpec& gate) {
+  ConfigNode* balance = gate.kind == "chain" ? gate.options.find("balance") : nullptr;
+  ConfigNode* gamma = balance && balance->is_table() ? balance->find("gamma") : nullptr;
+  if (balance && balance->string() && *balance->string() == "bias") *balance = ConfigNode{{"kind", "bias"}, {"gamma", 0.0}};
+  else if (gamma) *gamma = ConfigNode(0.0);
+}
+
 void make_canonical(MoESpec& m) {
   m.gate = short_form(m.gate);
+  forget_bias_steps(m.gate);
   m.gate = with_defaults(gate_registry(), m.gate);
   m.experts = with_defaults(expert_registry(), m.experts);
   m.join = with_defaults(join_registry(), m.join);
@@ -82,8 +91,12 @@ ModelSpec canonical(const ModelSpec& spec) {
   if (s.encoder) s.encoder->pattern = canonical(encoder_spec(s)).pattern;
   s.ffn = with_defaults(expert_registry(), s.ffn);
   s.mixer = with_defaults(mixer_registry(), s.mixer);
-  for (LayerSpec& layer : s.pattern)
+  for (size_t i = 0; i < s.pattern.size(); ++i) {
+    LayerSpec& layer = s.pattern[i];
+    if (!layer.mixer && !layer.kind.starts_with("attention")) layer.mixer = s.layer(static_cast<int64_t>(i)).mixer;  // the word says it
     if (layer.mixer) layer.mixer = with_defaults(mixer_registry(), *layer.mixer);
+  }
+  if (s.mixer.kind == "mla") read_any(*s.mixer.options.find("rope_dim"), "rope_dim", s.head_dim);  // the mixer has widths of its own
   if (!s.moe) return s;
   make_canonical(*s.moe);
   bool has_dense = false;

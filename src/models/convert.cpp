@@ -3,6 +3,7 @@
 #include "base/atomic_dir.h"
 #include "base/config_tree.h"
 #include "base/files.h"
+#include "base/llama3_rope.h"
 #include "io/gguf/gguf_config.h"
 #include "io/gguf/gguf_model.h"
 #include "io/safetensors_writer.h"
@@ -14,6 +15,7 @@
 #include "switchyard/error.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace switchyard {
 namespace {
@@ -143,9 +145,23 @@ void round_numbers(ordered_json& node) {
     for (auto& item : node) round_numbers(item);
 }
 
+// Positions of llama3 stand in GGUF as the divisors that they mean.
+void say_divisors(ModelSpec& spec) {
+  const RopeSpec r = spec.rope;
+  if (r.scaling != "llama3") return;
+  const int64_t dims = r.dims > 0 ? r.dims : spec.head_dim, original = r.original_positions > 0 ? r.original_positions : spec.max_positions;
+  const Llama3Rope scaling{r.factor, r.low_freq_factor, r.high_freq_factor, static_cast<double>(original)};
+  std::vector<double> divisors;
+  for (int64_t i = 0; i < dims / 2; ++i)
+    divisors.push_back(llama3_divisor(scaling, std::pow(spec.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims))));
+  spec.rope = {.scaling = "longrope", .dims = r.dims, .adjacent_pairs = r.adjacent_pairs, .original_positions = spec.max_positions, .attention_factor = 1,
+               .short_factor = divisors, .long_factor = divisors};
+}
+
 // What training alone needs is not in GGUF and is left out of the comparison.
 ordered_json inference_part(ModelSpec spec) {
   spec.init_std = 0.02;
+  say_divisors(spec);
   if (spec.moe) spec.moe->losses.clear();
   ordered_json out = to_json(canonical(spec));
   round_numbers(out);

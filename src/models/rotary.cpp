@@ -1,5 +1,6 @@
 #include "models/rotary.h"
 
+#include "base/llama3_rope.h"
 #include "switchyard/error.h"
 
 #include <algorithm>
@@ -22,14 +23,6 @@ double yarn_ramp(const RopeSpec& s, int64_t i, int64_t dims, double theta, int64
   low = std::max(low, 0.0), high = std::min(high, static_cast<double>(dims - 1));
   if (low == high) high += 0.001;
   return std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
-}
-
-double llama3_frequency(const RopeSpec& s, double frequency, int64_t original) {
-  const double length = static_cast<double>(original), wave = 2 * std::numbers::pi / frequency;
-  if (wave > length / s.low_freq_factor) return frequency / s.factor;
-  if (wave < length / s.high_freq_factor) return frequency;
-  const double smooth = (length / wave - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
-  return (1 - smooth) * frequency / s.factor + smooth * frequency;
 }
 
 }  // namespace
@@ -67,7 +60,7 @@ std::vector<float> Rotary::frequencies(int64_t length) const {
   for (int64_t i = 0; i < dims_ / 2; ++i) {
     double f = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims_));
     if (spec_.scaling == "linear") f /= spec_.factor;
-    if (spec_.scaling == "llama3") f = llama3_frequency(spec_, f, original());
+    if (spec_.scaling == "llama3") f /= llama3_divisor({spec_.factor, spec_.low_freq_factor, spec_.high_freq_factor, static_cast<double>(original())}, f);
     if (spec_.scaling == "longrope") f /= (length > original() ? spec_.long_factor : spec_.short_factor).at(static_cast<size_t>(i));
     if (spec_.scaling == "yarn") {
       const double ramp = yarn_ramp(spec_, i, dims_, theta, original());

@@ -188,6 +188,19 @@ TEST(GgufTokenizer, TheGgmlFormGivesTheSameIds) {
   EXPECT_EQ(tokenizer_config_of(metadata)["eos_token"], "<|endoftext|>");
 }
 
+// Bytes as they are: no merges, so that words may be split as other programs do.
+TEST(GgufTokenizer, BytesHaveAGgmlFormToo) {
+  const auto tokenizer = make_byte_tokenizer();
+  const ordered_json json = tokenizer->to_json();
+  GgufMetadata metadata;
+  std::vector<std::string> notes;
+  add_tokenizer(&json, {{"eos_token_id", 256}}, ordered_json::object(), metadata, notes);
+  EXPECT_TRUE(notes.empty());
+  std::erase_if(metadata, [](const auto& item) { return item.first == "tokenizer.huggingface.json"; });
+  const auto again = parse_tokenizer(tokenizer_of(metadata, "f")->dump(), "f");
+  for (const char* sample : {"the cat's  mat\n\n", "\xC3\xA9t\xC3\xA9 42", "<|endoftext|>the"}) EXPECT_EQ(again->encode(sample), tokenizer->encode(sample)) << sample;
+}
+
 // Byte-level tokenizers of published styles: what the names of tokenizer.ggml.pre say gives the recorded ids. Texts that spell an added
 // token are left out: how it takes blanks around it is not in tokenizer.ggml.
 TEST(GgufTokenizer, NamesOfSplittingsGiveTheRecordedIds) {

@@ -11,6 +11,10 @@
 #include "models/small_specs.h"
 #include "test_files.h"
 
+#include <cmath>
+#include <cstring>
+#include <set>
+
 namespace switchyard::testing {
 namespace {
 namespace convert {
@@ -122,6 +126,36 @@ TEST(Convert, RoutersAndVectorsStayFloat32) {
   EXPECT_EQ(file.find("blk.1.ffn_down_exps.weight")->format->name, "Q4_K");
   EXPECT_EQ(file.find("blk.1.ffn_down_exps.weight")->shape, (std::vector<int64_t>{3, 256, 256}));
   EXPECT_EQ(io::to_json(*io::find(file.metadata(), "llama.expert_used_count")), 2);
+}
+
+// As Llama 3.1 has them: the tensor that other programs read, by wave lengths; rounding of divisors to float32 is all that is lost.
+TEST(Convert, PositionsOfLlama3BecomeDivisorsInGguf) {
+  const TempDir dir;
+  ModelSpec spec = wide_spec(false);
+  spec.rope_theta = 500;
+  spec.rope.scaling = "llama3", spec.rope.factor = 8, spec.rope.low_freq_factor = 1, spec.rope.high_freq_factor = 4, spec.rope.original_positions = 64;
+  const auto folder = saved(spec, dir / "model");
+  run(folder, dir / "a.gguf");
+  const auto file = io::GgufFile::open(dir / "a.gguf");
+  const io::GgufTensor* tensor = file.find("rope_freqs.weight");
+  ASSERT_NE(tensor, nullptr);
+  ASSERT_EQ(tensor->shape, std::vector<int64_t>{32});
+  std::set<int> kinds;
+  for (int i = 0; i < 32; ++i) {
+    float found = 0;
+    std::memcpy(&found, tensor->bytes.data() + 4 * i, 4);
+    const double wave = 2 * 3.14159265358979323846 * std::pow(500.0, i / 32.0);
+    const double smooth = (64 / wave - 1) / (4 - 1);
+    EXPECT_NEAR(found, wave < 16 ? 1 : wave > 64 ? 8 : 1 / ((1 - smooth) / 8 + smooth), 1e-6) << i;
+    kinds.insert(wave < 16 ? 0 : wave > 64 ? 2 : 1);
+  }
+  EXPECT_EQ(kinds.size(), 3u);
+  const auto want = load_checkpoint(folder), got = load_checkpoint(dir / "a.gguf");
+  EXPECT_EQ(got.model->spec().rope.scaling, "longrope");
+  EXPECT_LT((logits(*got.model) - logits(*want.model)).abs().max().item<double>(), 1e-5);
+  run(dir / "a.gguf", dir / "folder");
+  run(dir / "folder", dir / "b.gguf");
+  EXPECT_EQ(read_text_file(dir / "a.gguf"), read_text_file(dir / "b.gguf"));
 }
 
 // The library's own stacked files have the tensors that --layout stacked writes, and the way back gives the file that it came from.

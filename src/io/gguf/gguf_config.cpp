@@ -126,7 +126,8 @@ ordered_json config_of(const GgufMetadata& metadata, const GgufFamily& family, c
 GgufMetadata metadata_of(const ordered_json& config, const GgufFamily& family) {
   GgufMetadata metadata{{"general.architecture", gguf_string(std::string(family.architecture))}};
   KeyWriter out(family.architecture, metadata);
-  if (!holds(family.more, std::string_view("rope.scaling.attn_factor"))) write_rope_scaling(config, out);
+  const bool by_tensor = holds(family.config_tensors, kRopeDivisors) && !rope_divisors(config).empty();
+  if (!by_tensor && !holds(family.more, std::string_view("rope.scaling.attn_factor"))) write_rope_scaling(config, out);
   write_rows(config, family, out);
   for (const auto& [key, source] : family.repeats)
     if (const GgufValue* value = find(metadata, fmt::format("{}.{}", family.architecture, source))) out.put(key, *value);

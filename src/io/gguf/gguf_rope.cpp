@@ -1,9 +1,11 @@
 #include "io/gguf/gguf_rope.h"
 
+#include "base/llama3_rope.h"
 #include "switchyard/error.h"
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace switchyard::io {
 namespace {
@@ -30,6 +32,38 @@ ordered_json rope_table(const ordered_json& config) {
   }
   if (out.value("rope_type", "") == "su") out["rope_type"] = "longrope";
   return out;
+}
+
+std::vector<double> rope_divisors(const ordered_json& config) {
+  const ordered_json rope = rope_table(config);
+  const std::string type = rope.value("rope_type", "default");
+  if (type == "longrope" && rope.value("attention_factor", 0.0) == 1 && rope.contains("short_factor") && rope["short_factor"] == rope.value("long_factor", ordered_json()))
+    return rope["short_factor"].get<std::vector<double>>();
+  if (type != "llama3") return {};
+  const auto number = [&](const char* key) {
+    if (!is_given(rope, key)) fail(ErrorKind::config, "config.json: rope_scaling = {} has no {}", rope.dump(), key);
+    return rope[key].get<double>();
+  };
+  const Llama3Rope scaling{number("factor"), number("low_freq_factor"), number("high_freq_factor"), number("original_max_position_embeddings")};
+  const auto size = [&](const char* key) { return config.contains(key) && config[key].is_number_integer() ? config[key].get<int64_t>() : 0; };
+  const int64_t heads = size("num_attention_heads"), dims = size("head_dim") > 0 || heads < 1 ? size("head_dim") : size("hidden_size") / heads;
+  const double theta = is_given(config, "rope_theta") ? config["rope_theta"].get<double>() : rope.value("rope_theta", 10000.0);
+  std::vector<double> out;
+  for (int64_t i = 0; i < dims / 2; ++i) out.push_back(llama3_divisor(scaling, std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims))));
+  return out;
+}
+
+std::vector<float> rope_divisor_tensor(const ordered_json& config, std::string_view) {
+  const auto divisors = rope_divisors(config);
+  return {divisors.begin(), divisors.end()};
+}
+
+void read_rope_divisors(const KeyReader& file, ordered_json& config) {
+  if (!file.tensors().has(kRopeDivisors)) return;
+  auto divisors = ordered_json::array();
+  for (const float value : file.tensors().values(kRopeDivisors)) divisors.push_back(static_cast<double>(value));
+  config["rope_scaling"] = {{"rope_type", "longrope"}, {"attention_factor", 1.0}, {"short_factor", divisors}, {"long_factor", divisors},
+                            {"original_max_position_embeddings", file.size("context_length")}};
 }
 
 void write_rope_scaling(const ordered_json& config, KeyWriter& out) {

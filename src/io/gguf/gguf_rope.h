@@ -9,6 +9,13 @@ namespace switchyard::io {
 // is replaced.
 [[nodiscard]] nlohmann::ordered_json rope_table(const nlohmann::ordered_json& config);
 
+// Divisors of the frequencies of a head as a tensor: type llama3, and longrope whose factors are the same for short and long texts; empty for
+// other types. Read, they are such a longrope: which formula they came from is not in the file.
+inline constexpr std::string_view kRopeDivisors = "rope_freqs.weight";
+[[nodiscard]] std::vector<double> rope_divisors(const nlohmann::ordered_json& config);
+[[nodiscard]] std::vector<float> rope_divisor_tensor(const nlohmann::ordered_json& config, std::string_view name);
+void read_rope_divisors(const KeyReader& file, nlohmann::ordered_json& config);
+
 // Types linear and yarn. Error{unsupported} for the others, and for an attention_factor, which GGUF multiplies where config.json
 // replaces.
 void write_rope_scaling(const nlohmann::ordered_json& config, KeyWriter& out);

@@ -231,7 +231,9 @@ bool add_ggml_form(const ordered_json& tokenizer, GgufMetadata& metadata) {
   if (model.value("type", "") != "BPE") return false;
   const auto vocabulary = vocabulary_of(tokenizer);
   const bool byte_fallback = model.value("byte_fallback", false);
-  const auto splitting = splitting_name(tokenizer.value("pre_tokenizer", ordered_json()));
+  auto splitting = splitting_name(tokenizer.value("pre_tokenizer", ordered_json()));
+  const std::string first_step = tokenizer.value("pre_tokenizer", ordered_json()).value("type", "");
+  if (!splitting && first_step == "ByteLevel" && model.at("merges").empty()) splitting = "gpt-2";  // bytes alone: words do not matter
   if (!vocabulary || (!byte_fallback && !splitting)) return false;
   metadata.emplace_back("tokenizer.ggml.model", gguf_string(byte_fallback ? "llama" : "gpt2"));
   metadata.emplace_back("tokenizer.ggml.pre", gguf_string(byte_fallback ? "default" : *splitting));

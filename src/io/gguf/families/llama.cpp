@@ -1,5 +1,6 @@
 // llama without experts.
 #include "io/gguf/families/common_rows.h"
+#include "io/gguf/gguf_rope.h"
 
 namespace switchyard::io {
 
@@ -12,7 +13,10 @@ GgufFamily gguf_family_llama() {
           .known = usual_extra_keys(),
           .repeats = value_length_too(),
           .is = [](const KeyReader& file) { return !has_experts(file); },
-          .write_more = write_rotary_width};
+          .write_more = write_rotary_width,
+          .read_more = read_rope_divisors,
+          .config_tensors = {kRopeDivisors},
+          .config_tensor = rope_divisor_tensor};
 }
 
 }  // namespace switchyard::io

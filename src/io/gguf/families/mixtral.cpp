@@ -1,5 +1,6 @@
 // Mixtral: architecture llama with experts. Files of before April 2024 hold one tensor per expert.
 #include "io/gguf/families/common_rows.h"
+#include "io/gguf/gguf_rope.h"
 
 namespace switchyard::io {
 
@@ -21,7 +22,10 @@ GgufFamily gguf_family_mixtral() {
           .known = usual_extra_keys(),
           .repeats = value_length_too(),
           .is = has_experts,
-          .write_more = write_rotary_width};
+          .write_more = write_rotary_width,
+          .read_more = read_rope_divisors,
+          .config_tensors = {kRopeDivisors},
+          .config_tensor = rope_divisor_tensor};
 }
 
 }  // namespace switchyard::io
