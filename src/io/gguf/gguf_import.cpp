@@ -1,5 +1,6 @@
 #include "io/gguf/gguf_config.h"
 #include "io/gguf/gguf_model.h"
+#include "io/gguf/gguf_rope.h"
 #include "io/gguf/gguf_tokenizer.h"
 #include "switchyard/error.h"
 
@@ -134,11 +135,11 @@ void add_all(const Source& source, TensorView& out) {
   Joint joint;
   const int64_t all_layers = source.keys.size("block_count");
   for (const GgufTensor& tensor : source.file.header().tensors) {
-    if (tensor.name == "rope_freqs.weight")
-      fail(ErrorKind::unsupported, "{}: tensor 'rope_freqs.weight' scales rotary positions, which is not supported",
-           source.name());
     const auto& in_config = source.family.config_tensors;
     bool found = std::find(in_config.begin(), in_config.end(), tensor.name) != in_config.end();
+    if (!found && tensor.name == kRopeDivisors)
+      fail(ErrorKind::unsupported, "{}: tensor '{}' scales rotary positions, which is not supported in the family '{}'", source.name(), tensor.name,
+           source.family.model_type);
     found = found || (is_of_extra_layer(tensor.name, source.layers) && !is_of_extra_layer(tensor.name, all_layers));
     for (const NameRow& row : source.family.names)
       if (const auto numbers = match(row.gguf, tensor.name); numbers && numbers->layer < source.layers && !found) {
