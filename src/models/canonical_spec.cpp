@@ -42,17 +42,8 @@ BlockSpec short_form(const BlockSpec& gate) {
           ConfigNode{{"k", option(o.select, "k", int64_t{2})}, {"renormalise", renormalise}, {"jitter_eps", jitter ? option(o.noise, "eps", 1e-2) : 0.0}}};
 }
 
-// By how much a bias on the choice moves per step says how a model is trained, not what it computes.
-void forget_bias_steps(BlockSpec& gate) {
-  ConfigNode* balance = gate.kind == "chain" ? gate.options.find("balance") : nullptr;
-  ConfigNode* gamma = balance && balance->is_table() ? balance->find("gamma") : nullptr;
-  if (balance && balance->string() && *balance->string() == "bias") *balance = ConfigNode{{"kind", "bias"}, {"gamma", 0.0}};
-  else if (gamma) *gamma = ConfigNode(0.0);
-}
-
 void make_canonical(MoESpec& m) {
   m.gate = short_form(m.gate);
-  forget_bias_steps(m.gate);
   m.gate = with_defaults(gate_registry(), m.gate);
   m.experts = with_defaults(expert_registry(), m.experts);
   m.join = with_defaults(join_registry(), m.join);
@@ -109,6 +100,16 @@ ModelSpec canonical(const ModelSpec& spec) {
     s.moe->where = {};
   }
   return s;
+}
+
+ModelSpec without_training_rules(ModelSpec spec) {
+  if (!spec.moe) return spec;
+  spec.moe->losses.clear();
+  ConfigNode* balance = spec.moe->gate.kind == "chain" ? spec.moe->gate.options.find("balance") : nullptr;
+  ConfigNode* gamma = balance && balance->is_table() ? balance->find("gamma") : nullptr;
+  if (gamma) *gamma = ConfigNode(0.0);
+  else if (balance && balance->string() && *balance->string() == "bias") *balance = ConfigNode{{"kind", "bias"}, {"gamma", 0.0}};
+  return spec;
 }
 
 std::string first_difference(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b) {

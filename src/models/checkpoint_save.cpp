@@ -23,7 +23,7 @@ const FamilyEntry& choose_family(const Checkpoint& checkpoint, const std::string
     return own_family();
   }
   const FamilyEntry& entry = find_family(wanted);
-  if (const auto reason = cannot_state(entry, spec))
+  if (const auto reason = cannot_state(entry, spec, /*training_rules=*/false))  // who asks for a family wants its folder
     fail(ErrorKind::unsupported, "cannot save as '{}': {}; save as 'switchyard', which states every model", wanted, *reason);
   return entry;
 }

@@ -246,7 +246,7 @@ Conversion through_memory(const fs::path& in, const fs::path& out, const Convert
   const FamilyEntry& family = options.family.empty() ? from : find_family(options.family);
   const bool joined = joins_slices(from.name, family.name);
   const ModelSpec spec = joined ? joined_spec(stored_spec) : stored_spec;
-  if (const auto reason = cannot_state(family, spec)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", family.name, *reason);
+  if (const auto reason = cannot_state(family, spec, /*training_rules=*/false)) fail(ErrorKind::unsupported, "cannot convert to '{}': {}", family.name, *reason);
   SaveOptions save{.family = family.name, .max_shard_bytes = options.max_shard_bytes};
   if (!options.layout.empty()) save.layout = options.layout;
   const DType dtype = wanted_dtype(options.dtype).value_or(common_dtype(stored));

@@ -47,10 +47,11 @@ size_t find_layout(const FamilyEntry& family, const std::string& layout) {
   return static_cast<size_t>(found - names.begin());
 }
 
-std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec) {
+std::optional<std::string> cannot_state(const FamilyEntry& entry, const ModelSpec& spec, bool training_rules) {
+  const auto compared = [&](const ModelSpec& s) { return to_json(training_rules ? canonical(s) : without_training_rules(canonical(s))); };
   try {
     const auto config = config_from_json(entry.family->write_config(spec.resolved()), "config.json");
-    const auto difference = first_difference(to_json(canonical(spec)), to_json(canonical(entry.family->read_config(config))));
+    const auto difference = first_difference(compared(spec), compared(entry.family->read_config(config)));
     if (difference.empty()) return std::nullopt;
     return fmt::format("the model has {}: config.json of '{}' cannot say that", difference, entry.name);
   } catch (const Error& error) {  // what could be written of it makes no model of this family

@@ -76,6 +76,7 @@ struct FamilyEntry {
 
 // Nothing when the family's config.json, written and read again, means the same model; else the first key that would
 // change, with both values.
-[[nodiscard]] std::optional<std::string> cannot_state(const FamilyEntry& family, const ModelSpec& spec);
+// Without `training_rules` it may change how the model would be trained further (canonical_spec.h).
+[[nodiscard]] std::optional<std::string> cannot_state(const FamilyEntry& family, const ModelSpec& spec, bool training_rules = true);
 
 }  // namespace switchyard

@@ -30,6 +30,20 @@ TEST(Families, AllOfThemStateWhatTheyWrote) {
   for (const auto& spec : {small_spec(), mixtral_like_spec(), llama_like_spec()}) EXPECT_EQ(cannot_state(find_family("switchyard"), spec), std::nullopt);
 }
 
+// Whoever asks for a family gets a folder that computes the same; training on from it would be another training, so that nobody gets it unasked.
+TEST(Families, RulesOfTrainingAreNoPartOfWhatIsComputed) {
+  ModelSpec s = read("deepseek_v3", golden_config("deepseek_v3"));
+  s.moe->losses.push_back({"router_z", ConfigNode{{"weight", 0.1}}});
+  *s.moe->gate.options.find("balance") = ConfigNode{{"kind", "bias"}, {"gamma", 0.001}};
+  const auto& family = find_family("deepseek_v3");
+  EXPECT_NE(cannot_state(family, s), std::nullopt);
+  EXPECT_EQ(cannot_state(family, s, /*training_rules=*/false), std::nullopt);
+  s.moe->routed_scale = 7;
+  EXPECT_EQ(cannot_state(family, s, /*training_rules=*/false), std::nullopt);  // a key of the file
+  s.moe->join = "coef_2";
+  EXPECT_NE(cannot_state(family, s, /*training_rules=*/false), std::nullopt);
+}
+
 TEST(Families, EqualGatesInOtherWordsAreStatedToo) {
   ModelSpec s = mixtral_like_spec();
   s.moe->gate = {"chain", ConfigNode{{"select", ConfigNode{{"kind", "top_k"}, {"k", 3}}}, {"weigh", "softmax_chosen"}}};
