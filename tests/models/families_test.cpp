@@ -162,7 +162,8 @@ TEST(Families, OptionsOfTheKeysSurviveTheWayThroughTheSpecification) {
   };
   const auto window = [](const ModelSpec& s, int64_t layer) {
     int64_t out = 0;
-    if (const auto* node = s.layer(layer).mixer->options.find("window")) read_any(*node, "window", out);
+    const LayerPlan plan = s.layer(layer);
+    if (const auto* node = plan.mixer->options.find("window")) read_any(*node, "window", out);
     return out;
   };
   expect_stated("mixtral", [](json& c) { c["sliding_window"] = 5; }, [&](const ModelSpec& s) { return window(s, 0) == 5 && window(s, 1) == 5; });
