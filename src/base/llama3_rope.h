@@ -2,7 +2,10 @@
 // training: seldom ones are divided by `factor`, frequent ones stay, and between the two it goes smoothly. Source: arXiv:2407.21783.
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <numbers>
+#include <vector>
 
 namespace switchyard {
 
@@ -17,6 +20,13 @@ struct Llama3Rope {
   if (turns > r.high_freq_factor) return 1;
   const double smooth = (turns - r.low_freq_factor) / (r.high_freq_factor - r.low_freq_factor);
   return 1 / ((1 - smooth) / r.factor + smooth);
+}
+
+// Of all pairs of a head of which `dims` turn: angles grow by theta^(-2i / dims).
+[[nodiscard]] inline std::vector<double> llama3_divisors(const Llama3Rope& r, double theta, int64_t dims) {
+  std::vector<double> out;
+  for (int64_t i = 0; i < dims / 2; ++i) out.push_back(llama3_divisor(r, std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims))));
+  return out;
 }
 
 }  // namespace switchyard

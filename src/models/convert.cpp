@@ -15,7 +15,6 @@
 #include "switchyard/error.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace switchyard {
 namespace {
@@ -150,10 +149,7 @@ void say_divisors(ModelSpec& spec) {
   const RopeSpec r = spec.rope;
   if (r.scaling != "llama3") return;
   const int64_t dims = r.dims > 0 ? r.dims : spec.head_dim, original = r.original_positions > 0 ? r.original_positions : spec.max_positions;
-  const Llama3Rope scaling{r.factor, r.low_freq_factor, r.high_freq_factor, static_cast<double>(original)};
-  std::vector<double> divisors;
-  for (int64_t i = 0; i < dims / 2; ++i)
-    divisors.push_back(llama3_divisor(scaling, std::pow(spec.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims))));
+  const auto divisors = llama3_divisors({r.factor, r.low_freq_factor, r.high_freq_factor, static_cast<double>(original)}, spec.rope_theta, dims);
   spec.rope = {.scaling = "longrope", .dims = r.dims, .adjacent_pairs = r.adjacent_pairs, .original_positions = spec.max_positions, .attention_factor = 1,
                .short_factor = divisors, .long_factor = divisors};
 }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 namespace switchyard::io {
 namespace {
@@ -48,9 +47,7 @@ std::vector<double> rope_divisors(const ordered_json& config) {
   const auto size = [&](const char* key) { return config.contains(key) && config[key].is_number_integer() ? config[key].get<int64_t>() : 0; };
   const int64_t heads = size("num_attention_heads"), dims = size("head_dim") > 0 || heads < 1 ? size("head_dim") : size("hidden_size") / heads;
   const double theta = is_given(config, "rope_theta") ? config["rope_theta"].get<double>() : rope.value("rope_theta", 10000.0);
-  std::vector<double> out;
-  for (int64_t i = 0; i < dims / 2; ++i) out.push_back(llama3_divisor(scaling, std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(dims))));
-  return out;
+  return llama3_divisors(scaling, theta, dims);
 }
 
 std::vector<float> rope_divisor_tensor(const ordered_json& config, std::string_view) {
