@@ -6,6 +6,8 @@
 #include "models/family.h"
 #include "models/golden.h"
 #include "models/small_specs.h"
+#include "switchyard/checkpoint.h"
+#include "test_files.h"
 
 #include <functional>
 
@@ -245,10 +247,19 @@ TEST(Families, OptionsOfTwoStacksSurviveTheWayThroughTheSpecification) {
               c["feed_forward_proj"] = "gated-gelu", c["dense_act_fn"] = "gelu_new", c["is_gated_act"] = true;
             }).moe->experts.kind, "geglu_tanh");
   for (const char* family : {"switch_transformers", "nllb-moe"}) {
-    const LanguageModel model(stated(family, [](json& c) { c["router_bias"] = true; }));
+    const TempDir dir;
+    Checkpoint saved;
+    saved.model = std::make_shared<LanguageModel>(stated(family, [](json& c) { c["router_bias"] = true; }));
     int64_t biases = 0;
-    for (const auto& item : model.named_parameters()) biases += item.key().ends_with("gate.score.bias");
+    for (const auto& item : saved.model->named_parameters()) {
+      if (!item.key().ends_with("gate.score.bias")) continue;
+      const torch::NoGradGuard no_grad;
+      item.value().fill_(static_cast<double>(++biases));
+    }
     EXPECT_EQ(biases, std::string(family) == "nllb-moe" ? 2 : 4) << family;  // every second of two blocks or four, in both stacks
+    save_checkpoint(saved, dir / "m", {.family = family});
+    const auto again = load_checkpoint(dir / "m");
+    for (const auto& item : saved.model->named_parameters()) EXPECT_TRUE(torch::equal(item.value(), again.model->named_parameters()[item.key()])) << item.key();
   }
   EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = 0.3; }).moe->capacity.eval_factor, 0.3 * 6);
   EXPECT_EQ(stated("nllb-moe", [](json& c) { c["moe_eval_capacity_token_fraction"] = -1.0; }).moe->capacity.eval_rows, 64);
