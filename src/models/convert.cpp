@@ -42,10 +42,14 @@ void refuse_existing(const fs::path& out) {
     fail(ErrorKind::usage, "{} exists; convert writes to a new place", out.string());
 }
 
-ModelSpec checked_spec(const io::StoredModel& stored, const FamilyEntry& family) {
+struct Checked {
+  ModelSpec spec;
+  size_t layout;  // among those of the family
+};
+
+Checked checked(const io::StoredModel& stored, const FamilyEntry& family) {
   const ModelSpec spec = family.family->read_config(stored.config).resolved();
-  check_tensors(LanguageModel(spec, std::nullopt), *family.family, *stored.tensors);  // weights that nobody writes take no memory
-  return spec;
+  return {spec, check_tensors(LanguageModel(spec, std::nullopt), *family.family, *stored.tensors)};  // weights that nobody writes take no memory
 }
 
 // ---- to a folder ----
@@ -278,7 +282,7 @@ Conversion plan_conversion(const fs::path& in, const fs::path& out, const Conver
   (void)wanted_dtype(options.dtype);
   const auto stored = std::make_shared<io::StoredModel>(io::open_stored_model(in));
   const FamilyEntry& family = family_of(stored->config, stored->config_name);
-  const ModelSpec spec = checked_spec(*stored, family);
+  const auto [spec, layout] = checked(*stored, family);
   const bool to_file = out.extension() == ".gguf";
   if (!to_file && options.quantize) fail(ErrorKind::usage, "--quantize writes blocks of GGUF; {} is a folder", out.string());
   if (to_file && !options.layout.empty()) fail(ErrorKind::usage, "--layout is of folders; a GGUF file has one layout");
@@ -286,6 +290,11 @@ Conversion plan_conversion(const fs::path& in, const fs::path& out, const Conver
   if (another && to_file)
     fail(ErrorKind::unsupported, "a GGUF file has the family of the model ('{}'); convert to a folder of '{}' first", family.name, options.family);
   if (another || !options.layout.empty()) return through_memory(in, out, options, *stored, family, spec);
+  if (to_file && layout > 0) {
+    (void)io::gguf_family_of(family.name);
+    fail(ErrorKind::unsupported, "{}: GGUF is made from the published layout, which these tensors do not have; first: switchyard convert {} FOLDER --layout published",
+         in.string(), in.string());
+  }
   return to_file ? to_gguf(stored, out, options, family, spec) : to_folder(stored, out, options);
 }
 

@@ -48,14 +48,14 @@ size_t count_found(const Places& places, const TensorStore& files) {
 }
 
 // The layout of which the largest share is there.
-Places best_layout(std::vector<Places> layouts, const TensorStore& files) {
+size_t best_layout(const std::vector<Places>& layouts, const TensorStore& files) {
   size_t best = 0;
   double best_share = -1;
   for (size_t i = 0; i < layouts.size(); ++i) {
     const double share = static_cast<double>(count_found(layouts[i], files)) / static_cast<double>(layouts[i].size());
     if (share > best_share) best = i, best_share = share;
   }
-  return std::move(layouts[best]);
+  return best;
 }
 
 void check_names(const Places& places, const TensorStore& files, const Family& family, const ModelSpec& spec) {
@@ -210,7 +210,8 @@ bool keeps_float32(const std::string& stored) { return stored.ends_with("e_score
 
 void read_weights(LanguageModel& model, const Family& family, const TensorStore& files) {
   const torch::NoGradGuard no_grad;
-  auto places = best_layout(family.layouts(model), files);
+  const auto layouts = family.layouts(model);
+  auto places = layouts[best_layout(layouts, files)];
   check_names(places, files, family, model.spec());
   // Parts of one tensor one after the other.
   std::map<std::string, size_t> first;
@@ -231,10 +232,13 @@ void read_weights(LanguageModel& model, const Family& family, const TensorStore&
     if (!state.count(name) && filled[name] != tensor.numel()) fail(ErrorKind::internal, "the family's table fills {} of {} values of '{}'", filled[name], tensor.numel(), name);
 }
 
-void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files) {
-  const auto places = best_layout(family.layouts(model), files);
+size_t check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files) {
+  const auto layouts = family.layouts(model);
+  const size_t layout = best_layout(layouts, files);
+  const Places& places = layouts[layout];
   check_names(places, files, family, model.spec());
   for (const auto& place : places) check_shape(place, files.at(place.stored), files);
+  return layout;
 }
 
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype, size_t layout) {

@@ -11,8 +11,8 @@ namespace switchyard {
 // than config.json says, and the first weight that is not finite.
 void read_weights(LanguageModel& model, const Family& family, const TensorStore& files);
 
-// Names and shapes alone, as read_weights checks them.
-void check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files);
+// Names and shapes alone, as read_weights checks them. Returns the place of the layout that they have.
+size_t check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files);
 
 // The model's tensors in a layout of the family, by its place among them, stored as `dtype` (f32, bf16 or f16). The model must outlive
 // the result.

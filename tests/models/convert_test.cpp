@@ -172,6 +172,7 @@ TEST(Convert, LayoutsOfTheGoldenModelsAreThoseOfTheLibrary) {
       EXPECT_EQ(got.at(entry->name).shape, entry->shape) << entry->name;
       EXPECT_TRUE(std::ranges::equal(got.at(entry->name).bytes, entry->bytes)) << entry->name;
     }
+    expect_error(ErrorKind::unsupported, {"--layout published"}, [&] { (void)plan_conversion(dir / "stacked", dir / "x.gguf", {}); });
     options.layout = "published";
     run(dir / "stacked", dir / "back", options);
     const auto first = SafetensorsSet::open(golden_folder(name)), back = SafetensorsSet::open(dir / "back");
