@@ -6,11 +6,12 @@ set(SW_ISA_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   list(APPEND SW_ISA_FLAGS_avx512 -Wno-maybe-uninitialized)  # false alarms from the compiler's own avx512fintrin.h
 endif()
-set(SW_ISA_FLAGS_amx ${SW_ISA_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
+set(SW_ISA_FLAGS_vnni ${SW_ISA_FLAGS_avx512} -mavx512vnni)
+set(SW_ISA_FLAGS_amx ${SW_ISA_FLAGS_vnni} -mavx512bf16 -mamx-tile -mamx-bf16 -mamx-int8)
 
 function(sw_isa_flags)
   foreach(file IN LISTS ARGN)
-    foreach(isa scalar avx2 avx512 amx)
+    foreach(isa scalar avx2 avx512 vnni amx)
       if(file MATCHES "_${isa}\\.cpp$")
         set_source_files_properties(${file} PROPERTIES
           COMPILE_OPTIONS "-O3;${SW_ISA_FLAGS_${isa}}" SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)

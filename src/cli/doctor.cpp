@@ -27,7 +27,7 @@ using Findings = std::vector<Finding>;
 // The variables of this project that change anything, with their effect.
 const std::map<std::string, std::string>& known_variables() {
   static const std::map<std::string, std::string> known = {
-      {"SWITCHYARD_ISA", "forces the instruction set of the kernels: scalar, avx2, avx512 or amx"},
+      {"SWITCHYARD_ISA", "forces the instruction set of the kernels: scalar, avx2, avx512, vnni or amx"},
       {"SWITCHYARD_SHARE_DIR", "the folder with systems.tsv, recipes/ and data/"}};
   return known;
 }

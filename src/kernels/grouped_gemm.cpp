@@ -21,6 +21,7 @@ const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
   const bool bf16 = compute == GemmCompute::bfloat16;
   switch (isa) {
     case Isa::amx: return bf16 ? kAmxBf16 : kAvx512F32;
+    case Isa::vnni:
     case Isa::avx512: return bf16 ? kAvx512Bf16 : kAvx512F32;
     case Isa::avx2: return bf16 ? kAvx2Bf16 : kAvx2F32;
     case Isa::scalar: break;

@@ -14,7 +14,7 @@
 namespace switchyard::kernels {
 namespace {
 
-constexpr int kLevels = 4;
+constexpr int kLevels = 5;
 constexpr int kNotForced = -1;
 std::atomic<int> forced_level{kNotForced};
 
@@ -75,11 +75,15 @@ struct Probe {
     if (avx512.empty() && !saved(kXcr0Avx512)) avx512 = "the operating system does not save zmm registers (XCR0)";
     if (avx512.empty() && !avx2.empty()) avx512 = "needs avx2: " + avx2;
 
+    std::string& vnni = reason[static_cast<int>(Isa::vnni)];
+    vnni = missing(std::array<Feature, 1>{{{bit(l7.ecx, 11), "avx512_vnni"}}});
+    if (vnni.empty() && !avx512.empty()) vnni = "needs avx512: " + avx512;
+
     std::string& amx = reason[static_cast<int>(Isa::amx)];
-    amx = missing(std::array<Feature, 3>{{{bit(l7.edx, 24), "amx_tile"}, {bit(l7.edx, 22), "amx_bf16"},
-                                          {bit(l71.eax, 5), "avx512_bf16"}}});
+    amx = missing(std::array<Feature, 4>{{{bit(l7.edx, 24), "amx_tile"}, {bit(l7.edx, 22), "amx_bf16"},
+                                          {bit(l7.edx, 25), "amx_int8"}, {bit(l71.eax, 5), "avx512_bf16"}}});
     if (amx.empty() && !saved(kXcr0Amx)) amx = "the operating system does not save tile registers (XCR0)";
-    if (amx.empty() && !avx512.empty()) amx = "needs avx512: " + avx512;
+    if (amx.empty() && !vnni.empty()) amx = "needs vnni: " + vnni;
     if (amx.empty() && syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) != 0)
       amx = "the kernel refuses tile data (arch_prctl ARCH_REQ_XCOMP_PERM)";
   }
@@ -106,6 +110,7 @@ std::string_view name_of(Isa isa) noexcept {
     case Isa::scalar: return "scalar";
     case Isa::avx2: return "avx2";
     case Isa::avx512: return "avx512";
+    case Isa::vnni: return "vnni";
     case Isa::amx: return "amx";
   }
   return "?";

@@ -16,10 +16,11 @@ enum class Isa {
   scalar,  // plain C++, every CPU; the truth the others are tested against
   avx2,    // AVX2, FMA, F16C
   avx512,  // AVX-512 F, BW, VL, DQ
-  amx,     // AMX tiles with bf16, AVX-512 BF16
+  vnni,    // AVX-512 VNNI: products of bytes
+  amx,     // AMX tiles with bf16 and int8, AVX-512 BF16
 };
 
-inline constexpr Isa kAllIsas[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::amx};
+inline constexpr Isa kAllIsas[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::vnni, Isa::amx};
 
 [[nodiscard]] std::string_view name_of(Isa isa) noexcept;
 

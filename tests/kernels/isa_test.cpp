@@ -82,7 +82,7 @@ TEST(Isa, ScopedIsaForcesAndRestores) {
 
 TEST(Isa, ReportHasAReasonForEveryNo) {
   const auto rows = isa_report();
-  ASSERT_EQ(rows.size(), 4u);
+  ASSERT_EQ(rows.size(), std::size(kAllIsas));
   for (const IsaStatus& row : rows) {
     EXPECT_EQ(row.available, cpu_has(row.isa));
     EXPECT_EQ(row.available, row.reason.empty()) << name_of(row.isa) << ": " << row.reason;

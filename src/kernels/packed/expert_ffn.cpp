@@ -1,0 +1,136 @@
+#include "kernels/packed/expert_ffn.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/packed/stage.h"
+#include "kernels/scratch.h"
+
+namespace switchyard::kernels::packed {
+namespace {
+
+constexpr int64_t kRoundBytes = 48 << 20;         // of converted rows and inner activations that are alive at once
+constexpr int64_t kLeastParallelWork = 1 << 16;   // multiply-adds; below, one thread is as fast as waking the others
+constexpr int64_t kRowsAtATime = 16;              // gathered by a thread at a time
+
+// The call, its kernels and its memory.
+struct Run {
+  explicit Run(const ExpertFfn& call)
+      : f(call), in_kernel(tile_kernel(selected_isa(), call.in->format())), out_kernel(tile_kernel(selected_isa(), call.out->format())),
+        rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out), width(round_up(call.out->k(), kStrip)) {
+    if (!h.in_place()) inner_stride = width + kStrip;
+  }
+
+  // Bytes of `n` rows, and where they lie in `memory`.
+  [[nodiscard]] int64_t bytes(int64_t n) const {
+    return round_up(x.bytes(n), kLineBytes) + round_up(h.bytes(n), kLineBytes) + round_up(4 * n * inner_stride, kLineBytes);
+  }
+  void place(char* memory, int64_t n) {
+    x.place(memory, n);
+    h.place(memory + round_up(x.bytes(n), kLineBytes), n);
+    inner = h.in_place() ? h.floats() : reinterpret_cast<float*>(memory + round_up(x.bytes(n), kLineBytes) + round_up(h.bytes(n), kLineBytes));
+    if (h.in_place()) inner_stride = h.stride_floats();
+  }
+
+  void gather(int64_t row) const {
+    const int64_t token = f.row_token ? f.row_token[row] : row;
+    x.write(rows, row - first_row, f.x + token * f.in->k());
+  }
+
+  // Inner activations of a piece of the first product, as floats.
+  void activate(const Unit& unit, const Piece& piece, float* c) const {
+    multiply_piece(in_kernel, *f.in, x, first_row, unit, piece.strip0, piece.strip1, c,
+                   [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
+                     const int64_t column = (f.gated ? strip / 2 : strip) * kStrip;
+                     rows.activate(f.phi, f.gated, n, (f.gated ? strips / 2 : strips) * kStrip, z, ldz, inner + (row - first_row) * inner_stride + column,
+                                   inner_stride);
+                   });
+  }
+
+  // The outputs of some strips, of all units of the round one after the other.
+  void add_outputs(const std::vector<Unit>& units, const Piece& piece, float* c) const {
+    for (const Unit& unit : units)
+      multiply_piece(out_kernel, *f.out, h, first_row, unit, piece.strip0, piece.strip1, c,
+                     [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
+                       const int64_t column = strip * kStrip, columns = std::min(strips * kStrip, f.out->n() - column);
+                       rows.add(n, columns, z, ldz, (f.row_token ? f.row_token : identity) + row, f.row_weight_index + row, f.weights, f.y + column,
+                                f.out->n());
+                     });
+  }
+
+  const ExpertFfn& f;
+  TileKernel in_kernel, out_kernel;
+  const RowKernels& rows;
+  RowStore x, h;
+  int64_t width;             // of the inner activations, whole strips
+  float* inner = nullptr;    // [rows, width], the float32 form of h itself or apart from it
+  int64_t inner_stride = 0;
+  int64_t first_row = 0;     // of the round
+  const int64_t* identity = nullptr;
+};
+
+struct Plan {
+  std::vector<Unit> units;
+  std::vector<Piece> first, second;
+  std::vector<int64_t> identity;
+};
+
+// Takes units into the plan, from row `row` on, until a round is full; the row behind them.
+int64_t next_round(const ExpertFfn& f, int64_t row, int64_t most_rows, std::vector<Unit>& units) {
+  units.clear();
+  const int64_t end = std::min(f.offsets[f.in->experts()], row + most_rows);
+  const int64_t* expert = std::upper_bound(f.offsets, f.offsets + f.in->experts() + 1, row) - 1;
+  for (; row < end; ++expert) {
+    const int64_t last = std::min(expert[1], end);
+    if (last > row) units.push_back({expert - f.offsets, row, last});
+    row = std::max(row, last);
+  }
+  return end;
+}
+
+}  // namespace
+
+void expert_ffn(const ExpertFfn& f) {
+  thread_local Plan plan_of_thread;
+  Plan& plan = plan_of_thread;
+  Run run(f);
+  const int64_t first = f.offsets[0], end = f.offsets[f.in->experts()];
+  const int64_t per_row = run.bytes(64) / 64;
+  const int64_t most_rows = std::clamp<int64_t>(kRoundBytes / per_row / 128 * 128, 128, std::max<int64_t>(end - first, 1));
+  int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
+  if ((end - first) * f.in->k() * f.in->n() < kLeastParallelWork) threads = 1;
+
+  const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096);
+  char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + 4 * threads * kPieceFloats) / 4));
+  run.place(memory, most_rows);
+  if (!f.row_token) {
+    for (int64_t r = static_cast<int64_t>(plan.identity.size()); r < end; ++r) plan.identity.push_back(r);
+    run.identity = plan.identity.data();
+  }
+  std::memset(f.y, 0, sizeof(float) * static_cast<size_t>(f.tokens * f.out->n()));
+  for (int64_t row = first; row < end;) {
+    run.first_row = row;
+    const int64_t round_end = next_round(f, row, most_rows, plan.units);
+    cut_units(plan.units, *f.in, threads, plan.first);
+    cut_strips(plan.units, *f.out, threads, plan.second);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+      float* const c = reinterpret_cast<float*>(memory + rows_bytes) + omp_get_thread_num() * kPieceFloats;
+#pragma omp for schedule(dynamic, kRowsAtATime)
+      for (int64_t r = row; r < round_end; ++r) run.gather(r);
+#pragma omp for schedule(dynamic, 1)
+      for (size_t i = 0; i < plan.first.size(); ++i) run.activate(plan.units[static_cast<size_t>(plan.first[i].unit)], plan.first[i], c);
+      if (!run.h.in_place()) {
+#pragma omp for schedule(dynamic, kRowsAtATime)
+        for (int64_t r = row; r < round_end; ++r) run.h.write(run.rows, r - row, run.inner + (r - row) * run.inner_stride);
+      }
+#pragma omp for schedule(dynamic, 1)
+      for (size_t i = 0; i < plan.second.size(); ++i) run.add_outputs(plan.units, plan.second[i], c);
+    }
+    row = round_end;
+  }
+}
+
+}  // namespace switchyard::kernels::packed

@@ -1,0 +1,108 @@
+#include "kernels/activation_functions.inl"
+#include "kernels/packed/rows.h"
+
+namespace switchyard::kernels::SW_ISA {
+namespace {
+
+using Words = uint32_t __attribute__((vector_size(kLanes * 4)));
+using HalfWords = uint16_t __attribute__((vector_size(kLanes * 2)));
+using HalfWordsAnywhere = uint16_t __attribute__((vector_size(kLanes * 2), aligned(1), may_alias));
+using Bytes = int8_t __attribute__((vector_size(kLanes)));
+using BytesAnywhere = int8_t __attribute__((vector_size(kLanes), aligned(1), may_alias));
+
+void to_float32(const float* x, int64_t k, int64_t steps, char* out) noexcept {
+  __builtin_memcpy(out, x, static_cast<size_t>(4 * k));
+  __builtin_memset(out + 4 * k, 0, static_cast<size_t>(4 * (steps - k)));
+}
+
+inline HalfWords rounded_to_bf16(Floats x) {
+  const Words bits = reinterpret_cast<Words>(x), up = bits + (bits >> 16 & 1) + 0x7fff;
+  const Words kept = x == x ? up : bits | 0x00400000;  // keep NaN when its payload is cut off
+  return __builtin_convertvector(kept >> 16, HalfWords);
+}
+
+// steps is a multiple of 32: the last vector, if it is partial, ends within the row.
+void to_bfloat16(const float* x, int64_t k, int64_t steps, char* out) noexcept {
+  int64_t p = 0;
+  for (; p + kLanes <= k; p += kLanes) *reinterpret_cast<HalfWordsAnywhere*>(out + 2 * p) = rounded_to_bf16(load(x + p));
+  if (p < k) {
+    *reinterpret_cast<HalfWordsAnywhere*>(out + 2 * p) = rounded_to_bf16(load_first(x + p, k - p));
+    p += kLanes;
+  }
+  if (p < steps) __builtin_memset(out + 2 * p, 0, static_cast<size_t>(2 * (steps - p)));
+}
+
+// Keeps a product from being fused into the addition that rounds it, which would round ties otherwise in some variants.
+inline Floats rounded_product(Floats x, Floats y) {
+  Floats product = x * y;
+#if defined(__SSE2__)
+  __asm__("" : "+v"(product));
+#endif
+  return product;
+}
+
+inline Floats in_group(const float* x, int64_t p, int64_t end) { return p + kLanes <= end ? load(x + p) : p < end ? load_first(x + p, end - p) : Floats{}; }
+
+void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weight_offset, char* out, float* scales, int32_t* offsets) noexcept {
+  for (int64_t begin = 0, g = 0; begin < steps; begin += group, ++g) {
+    const int64_t end = begin + group < steps ? begin + group : steps, filled = end < k ? end : k;
+    Floats largest{};
+    for (int64_t p = begin; p < filled; p += kLanes) {
+      const Floats v = in_group(x, p, filled);
+      largest = max(abs(v), largest);
+      largest = v == v ? largest : v;  // max passes over NaN
+    }
+    float most = max_lanes(largest);
+    for (int lane = 0; lane < kLanes; ++lane)
+      if (largest[lane] != largest[lane]) most = largest[lane];
+    const float scale = most / 127.0f;
+    const bool usable = most > 0 && most <= 3.4e38f;  // zeros, NaN and infinity have no reciprocal; the scale tells of them
+    const Floats inverse = splat(usable ? 127.0f / most : 0.0f);
+    Ints sum{};
+    for (int64_t p = begin; p < end; p += kLanes) {
+      const Floats v = usable ? in_group(x, p, filled) : Floats{};
+      const Floats whole = min(splat(127.0f), max(splat(-127.0f), (rounded_product(v, inverse) + kRoundingShift) - kRoundingShift));
+      const Ints q = __builtin_convertvector(whole, Ints);
+      sum += q;
+      *reinterpret_cast<BytesAnywhere*>(out + p) = __builtin_convertvector(q, Bytes);
+    }
+    int32_t total = 0;
+    for (int lane = 0; lane < kLanes; ++lane) total += sum[lane];
+    scales[g] = most == most && most <= 3.4e38f ? scale : __builtin_nanf("");
+    offsets[g] = -weight_offset * total;
+  }
+}
+
+void activate(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, float* h, int64_t ldh) noexcept {
+  with_activation(kind, [&](auto phi) {
+    using Phi = decltype(phi);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t strip = 0; strip < width; strip += 16)
+        for (int64_t j = 0; j < 16; j += kLanes) {
+          const float* from = c + r * ldc + (gated ? 2 * strip : strip) + j;
+          const Floats value = Phi::at(load(from)).value;
+          store(h + r * ldh + strip + j, gated ? value * load(from + 16) : value);
+        }
+  });
+}
+
+void add(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t* index, const int64_t* weight_index, const float* weights,
+         float* y, int64_t ldy) noexcept {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = c + r * ldc;
+    float* to = y + index[r] * ldy;
+    const Floats weight = splat(weights[weight_index[r]]);
+    int64_t i = 0;
+    for (; i + kLanes <= width; i += kLanes) store(to + i, load(to + i) + weight * load(from + i));
+    if (const int64_t rest = width - i; rest > 0) store_first(to + i, load_first(to + i, rest) + weight * load_first(from + i, rest), rest);
+  }
+}
+
+}  // namespace
+
+namespace packed_rows {
+extern const packed::RowKernels kKernels;
+const packed::RowKernels kKernels{to_float32, to_bfloat16, quantise, activate, add};
+}  // namespace packed_rows
+
+}  // namespace switchyard::kernels::SW_ISA

@@ -1,0 +1,2 @@
+#define SW_ISA scalar
+#include "kernels/packed/rows.inl"

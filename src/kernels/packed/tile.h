@@ -1,0 +1,48 @@
+// What the drivers of packed weights (product.cpp, expert_ffn.cpp) ask of an instruction set: rows in its form, products of
+// rows with strips.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/isa.h"
+#include "kernels/packed/format.h"
+
+namespace switchyard::kernels::packed {
+
+// How a kernel wants activations: [rows, steps] row by row, rows `stride` bytes apart. A stride that is no multiple of 4 KiB
+// keeps the rows of a tile out of each other's cache sets.
+enum class RowForm { float32, bfloat16, int8 };
+
+struct RowBlock {
+  const char* data = nullptr;
+  int64_t stride = 0;               // bytes
+  const float* scales = nullptr;    // int8: [rows, groups], x = scale * q
+  const int32_t* offsets = nullptr; // int8: [rows, groups], minus the stored offset of a weight times the sum of the group's q
+  int64_t groups = 0;
+};
+
+// c[r, 16 s + j] (+)= sum_p row[r][p] * strip s [p][j], p over lines [line0, line1) of the strips. For integer formats the lines
+// are whole groups. Sums run in ascending p in one chain per element: the same bits for any number of rows and strips.
+struct TileCall {
+  RowBlock rows;
+  int64_t num_rows = 0;
+  const char* strips = nullptr;
+  int64_t strip_bytes = 0, num_strips = 0, scales_at = 0;
+  int64_t line0 = 0, line1 = 0;
+  int64_t group_lines = 0;          // integer formats
+  float* c = nullptr;
+  int64_t ldc = 0;
+  bool add = false;
+};
+
+struct TileKernel {
+  RowForm form = RowForm::float32;
+  void (*multiply)(const TileCall& call) noexcept = nullptr;
+};
+
+// The kernel of the best instruction set at or below `isa`.
+[[nodiscard]] TileKernel tile_kernel(Isa isa, WeightFormat format);
+
+extern const TileKernel kScalarTiles[4], kAvx2Tiles[4], kAvx512Tiles[4], kVnniTiles[4];  // by WeightFormat; multiply null: none
+
+}  // namespace switchyard::kernels::packed

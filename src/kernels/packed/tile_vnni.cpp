@@ -1,0 +1,19 @@
+// Packed strips of integers with AVX-512 VNNI: four products of bytes per lane and instruction.
+#include "kernels/packed/avx512_vectors.h"
+#include "kernels/packed/tile_vectors.h"
+
+namespace switchyard::kernels::packed {
+namespace {
+
+struct Vnni : Avx512Vectors {
+  static Int dot_nibbles(Int sum, Int nibbles, Int x) { return _mm512_dpbusd_epi32(sum, nibbles, x); }
+  static Int dot_bytes(Int sum, Int bytes, Int x) { return _mm512_dpbusd_epi32(sum, bytes, x); }
+};
+
+}  // namespace
+
+const TileKernel kVnniTiles[4] = {{}, {},
+                                  {RowForm::int8, multiply<Vnni, IntegerTile<Vnni, WeightFormat::int8>>},
+                                  {RowForm::int8, multiply<Vnni, IntegerTile<Vnni, WeightFormat::int4>>}};
+
+}  // namespace switchyard::kernels::packed
