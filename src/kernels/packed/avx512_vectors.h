@@ -11,7 +11,7 @@ namespace {
 struct Avx512Vectors {
   using Float = __m512;
   using Int = __m512i;
-  static constexpr int kWidth = 16, kRows = 14, kSums = 28, kIntRows = 6, kIntSums = 12;
+  static constexpr int kWidth = 16, kRegisters = 32, kRows = 14, kIntRows = 12, kIntBeside = 3;
 
   static Float zero() { return _mm512_setzero_ps(); }
   static Float load(const float* p) { return _mm512_loadu_ps(p); }

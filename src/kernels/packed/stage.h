@@ -60,8 +60,8 @@ inline constexpr int64_t kPieceFloats = 16 << 10;
 template <class Done>
 void multiply_piece(const TileKernel& kernel, const PackedWeights& w, const RowStore& store, int64_t first_row, const Unit& unit, int64_t strip0,
                     int64_t strip1, float* c, Done done) {
-  constexpr int64_t kHigh = 128;        // rows at a time: what of them is read again for the next strips stays in the L2 cache
-  constexpr int64_t kCachedLines = 1024;  // of a strip, for high blocks: 64 KiB
+  constexpr int64_t kHigh = 126;          // whole panels of 14 or 6 rows at a time: what of them is read again for the next strips stays in the L2 cache
+  constexpr int64_t kCachedLines = 256;   // of a strip, for high blocks: two strips of them stay in the L1 cache
   const int64_t lines = w.scales_at() / kLineBytes, group_lines = is_integer(w.format()) ? w.group() / steps_of_line(w.format()) : lines;
   for (int64_t row = unit.row0; row < unit.row1; row += kHigh) {
     const int64_t rows = unit.row1 - row < kHigh ? unit.row1 - row : kHigh;

@@ -9,7 +9,7 @@ namespace {
 struct Avx2 {
   using Float = __m256;
   using Int = __m256i;
-  static constexpr int kWidth = 8, kRows = 6, kSums = 12, kIntRows = 2, kIntSums = 4;
+  static constexpr int kWidth = 8, kRegisters = 16, kRows = 6, kIntRows = 3, kIntBeside = 4;
 
   static Float zero() { return _mm256_setzero_ps(); }
   static Float load(const float* p) { return _mm256_loadu_ps(p); }

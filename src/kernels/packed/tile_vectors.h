@@ -6,7 +6,7 @@
 //
 // A vector policy V provides: Float, Int, kWidth; load, store, broadcast, fma, zero for floats; load_int, broadcast_int (4 bytes),
 // even_bf16, odd_bf16 (the two steps of a bfloat16 line as floats), low_nibbles, high_nibbles, dot (adds products of four
-// unsigned by four signed bytes), to_float, scales (kWidth bfloat16 as floats); kRows, kSums (float tiles), kIntRows, kIntSums.
+// unsigned by four signed bytes), to_float, scales (kWidth bfloat16 as floats); kRegisters, and the highest tiles kRows and kIntRows.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,13 @@
 namespace switchyard::kernels::packed {
 namespace {
 
-// Strips of a tile of `rows` rows with room for `sums` vectors.
+// Strips of a tile of `rows` rows: as many as the registers hold, with `beside` vectors of weights per vector of outputs and one
+// value of the rows.
 template <class V>
-constexpr int strips_for(int rows, int sums) {
+constexpr int strips_for(int rows, int beside) {
   constexpr int kPerStrip = static_cast<int>(kStrip) / V::kWidth;
   int strips = 8;
-  while (strips > 1 && rows * strips * kPerStrip > sums) strips /= 2;
+  while (strips > 1 && (rows + beside) * strips * kPerStrip + 1 > V::kRegisters) strips /= 2;
   return strips;
 }
 
@@ -55,9 +56,25 @@ template <class V, int R, int N>
   }
 }
 
+// Asks for what comes next while line `line` is worked on: the weights kAhead bytes further on (the hardware stops asking at the end
+// of a page), and of the panel of rows below, which reads the same weights again, the cache lines beside those in use.
+constexpr int64_t kAhead = 4096;
+
+template <int S>
+[[gnu::always_inline]] inline void prefetch_weights(const TileCall& t, const char* w) {
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) __builtin_prefetch(w + s * t.strip_bytes + kAhead);
+}
+
+// One of the lines of R rows, in turn: `step` counts the floats of a row.
+template <int R>
+[[gnu::always_inline]] inline void prefetch_rows(const TileCall& t, const char* x, int64_t step) {
+  if constexpr (R > 8) __builtin_prefetch(x + (R + step % kStrip) * t.rows.stride + step / kStrip * kLineBytes);
+}
+
 template <class V>
 struct Float32Tile {
-  static constexpr int kRows = V::kRows, kSums = V::kSums;
+  static constexpr int kRows = V::kRows, kBeside = 1;
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -65,6 +82,8 @@ struct Float32Tile {
     Sums<V, R, N> sums;
     sums.start(t, c);
     for (int64_t line = t.line0; line < t.line1; ++line) {
+      prefetch_weights<S>(t, w + line * kLineBytes);
+      prefetch_rows<R>(t, x, line);
       typename V::Float weights[N];
 #pragma GCC unroll 16
       for (int i = 0; i < N; ++i)
@@ -77,7 +96,7 @@ struct Float32Tile {
 
 template <class V>
 struct Bfloat16Tile {
-  static constexpr int kRows = V::kRows, kSums = V::kSums;
+  static constexpr int kRows = V::kRows, kBeside = 2;
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -85,6 +104,9 @@ struct Bfloat16Tile {
     Sums<V, R, N> sums;
     sums.start(t, c);
     for (int64_t line = t.line0; line < t.line1; ++line) {
+      prefetch_weights<S>(t, w + line * kLineBytes);
+      prefetch_rows<R>(t, x, 2 * line);
+      prefetch_rows<R>(t, x, 2 * line + 1);
       typename V::Float even[N], odd[N];
 #pragma GCC unroll 16
       for (int i = 0; i < N; ++i) {
@@ -101,7 +123,7 @@ struct Bfloat16Tile {
 
 template <class V, WeightFormat kFormat>
 struct IntegerTile {
-  static constexpr int kRows = V::kIntRows, kSums = V::kIntSums;
+  static constexpr int kRows = V::kIntRows, kBeside = V::kIntBeside;
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -117,6 +139,7 @@ struct IntegerTile {
 #pragma GCC unroll 16
         for (int i = 0; i < N; ++i) dot[r][i] = V::broadcast_int(reinterpret_cast<const char*>(t.rows.offsets + r * t.rows.groups + g));
       for (int64_t line = begin; line < end; ++line) {
+        prefetch_weights<S>(t, w + line * kLineBytes);
         typename V::Int bytes[N];
 #pragma GCC unroll 16
         for (int i = 0; i < N; ++i) bytes[i] = V::load_int(w + i / kPerStrip * t.strip_bytes + line * kLineBytes + i % kPerStrip * 4 * V::kWidth);
@@ -159,7 +182,7 @@ template <class V, class Tile, int R = Tile::kRows>
 void rows_of(int64_t rows, const TileCall& t, int64_t s, int64_t end) {
   if constexpr (R > 1)
     if (rows < R) return rows_of<V, Tile, R - 1>(rows, t, s, end);
-  strips_of<V, Tile, R, strips_for<V>(R, Tile::kSums)>(t, s, end);
+  strips_of<V, Tile, R, strips_for<V>(R, Tile::kBeside)>(t, s, end);
 }
 
 // Rows are cut into panels of almost equal height. A few strips stay in the cache while all panels visit them.
