@@ -34,7 +34,11 @@ struct SaveOptions {
 // Opens a folder. Throws Error{checkpoint} that lists missing tensors, tensors that do not belong, wrong shapes (found and
 // expected, with the config key), non-finite weights; Error{unsupported} for config.json keys that change the mathematics
 // and are not supported.
-[[nodiscard]] Checkpoint load_checkpoint(const std::filesystem::path& folder, bool with_training_state = false);
+// `weights` says how the model keeps its large matrices: plain, as parameters that can be trained and saved; or packed for a model
+// that only computes forward (LanguageModel::pack_weights), float32, bfloat16, int8, int4, or auto: bfloat16 where the folder
+// stores 16-bit floats, else float32. Matrices are packed while others are still on the disk, so that a model needs no more
+// memory than its packed form and one layer.
+[[nodiscard]] Checkpoint load_checkpoint(const std::filesystem::path& folder, bool with_training_state = false, const std::string& weights = "plain");
 // The specification alone: reads config.json, touches no weights.
 [[nodiscard]] ModelSpec load_spec(const std::filesystem::path& folder);
 

@@ -1,6 +1,8 @@
 // All experts of one layer as one module: rows in, rows out, sorted by expert.
 #pragma once
 
+#include "switchyard/dispatch_plan.h"
+#include "switchyard/packable.h"
 #include "switchyard/plug_in.h"
 #include "switchyard/random.h"
 #include "switchyard/site.h"
@@ -45,6 +47,15 @@ class ExpertBank : public torch::nn::Module {
   // whose parameters have no meaningful average.
   [[nodiscard]] virtual torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets,
                                                      const torch::Tensor& weights, const RowContext& context);
+
+  // The whole way from tokens to weighted sums, y[t] = sum of weights of t times its experts' rows, for banks that can go it
+  // without rows in between; an undefined tensor says that this one cannot, now. Carries no gradient. tokens [T, d] -> [T, d].
+  [[nodiscard]] virtual torch::Tensor forward_tokens(const torch::Tensor& /*tokens*/, const DispatchPlan& /*plan*/, const torch::Tensor& /*weights*/,
+                                                     const RowContext& /*context*/) {
+    return {};
+  }
+  // Parameters that may be packed: forward and forward_tokens do not mind.
+  [[nodiscard]] virtual std::vector<Packable> packable() const { return {}; }
 
   [[nodiscard]] virtual int64_t parameters_per_expert() const = 0;
   // Those that one row meets, in experts that look only a part of themselves up.

@@ -72,6 +72,13 @@ class LanguageModel : public torch::nn::Module {
   // hidden [..., d] -> logits [..., vocab_size] float32.
   [[nodiscard]] torch::Tensor logits(const torch::Tensor& hidden);
 
+  // Packs the large matrices (experts, the linears of mixers, the output layer) for a model that only computes forward from now on:
+  // float32, bfloat16, int8 or int4 as in src/kernels/packed/format.h. Embeddings, norms, routers and what has no packed form stay
+  // float32. What is packed already is left as it is.
+  void pack_weights(const std::string& format);
+  // What pack_weights packs, the output layer left out when it is the embedding.
+  [[nodiscard]] std::vector<Packable> packable();
+
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
   [[nodiscard]] LanguageModel* encoder() const { return encoder_.get(); }  // null in a model of one stack
   // The losses of the MoE layers; with the whole output also over the routers of mixers, and those of the mixtures, which are named

@@ -2,6 +2,7 @@
 // (src/mixers/); a layer has at most one, named by ModelSpec::mixer or by a word of its pattern.
 #pragma once
 
+#include "switchyard/packable.h"
 #include "switchyard/plug_in.h"
 #include "switchyard/random.h"
 #include "switchyard/routing_stats.h"
@@ -91,6 +92,8 @@ class Mixer : public torch::nn::Module {
   // Dimensions that rotary positions turn; 0 = none. Equal for all mixers of a model.
   [[nodiscard]] virtual int64_t rotary_dims() const { return 0; }
   [[nodiscard]] virtual std::vector<Site> sites() const { return {}; }
+  // Parameters that may be packed: linears alone read them.
+  [[nodiscard]] virtual std::vector<Packable> packable() const { return {}; }
   // True for attention to a source: then the call has a memory.
   [[nodiscard]] virtual bool reads_memory() const { return false; }
 };

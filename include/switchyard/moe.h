@@ -74,6 +74,7 @@ class MoELayer : public torch::nn::Module {
  private:
   torch::Tensor run(const torch::Tensor& tokens, const GateInput& input, Routing routing, MoETrace* trace);
   torch::Tensor run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input);
+  torch::Tensor dispatched(const torch::Tensor& tokens, const DispatchPlan& plan, const torch::Tensor& weights, const GateInput& input);
   torch::Tensor run_slots(const torch::Tensor& tokens, const SoftSlots& slots, const GateInput& input);
   torch::Tensor run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input);
   [[nodiscard]] torch::Tensor outputs_of_all(const torch::Tensor& tokens, const GateInput& input);

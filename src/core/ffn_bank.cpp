@@ -1,7 +1,10 @@
 #include "core/ffn_bank.h"
 
 #include "core/ops.h"
+#include "core/packed_parameter.h"
+#include "core/torch_compat.h"
 #include "core/untouched_zeros.h"
+#include "kernels/packed/expert_ffn.h"
 #include "switchyard/error.h"
 #include "switchyard/random.h"
 
@@ -18,6 +21,13 @@ torch::Tensor draw(const BankShape& s, const char* name, int64_t rows, int64_t c
     RandomStream(s.seed).at(name, static_cast<uint64_t>(s.layer)).at("expert", static_cast<uint64_t>(s.first_expert + e))
         .fill_normal(w.data_ptr<float>() + e * rows * cols, rows * cols);
   return w.mul_(std);
+}
+
+// What packed experts make of rows: y [tokens, d], to be filled by the caller's plan.
+kernels::packed::ExpertFfn packed_call(const FfnForm& form, const PackedWeights& in, const PackedWeights& out, const torch::Tensor& x,
+                                       const torch::Tensor& offsets, const torch::Tensor& y) {
+  return {.in = &in, .out = &out, .phi = ops::kernel_activation(form.phi), .gated = form.gated, .offsets = offsets.data_ptr<int64_t>(),
+          .x = x.data_ptr<float>(), .y = y.data_ptr<float>(), .tokens = x.size(0)};
 }
 
 }  // namespace
@@ -83,7 +93,38 @@ torch::Tensor FfnBank::dropped(const torch::Tensor& inner, const torch::Tensor& 
 }
 
 torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) {
-  return run(rows, offsets, weights_, context);
+  if (!one_kernel(rows, context)) return run(rows, offsets, weights_, context);
+  const auto x = rows.contiguous();
+  auto y = torch::empty({x.size(0), d_model_}, x.options());
+  kernels::packed::expert_ffn(packed_call(form_, *packed_form(weights_.in), *packed_form(weights_.out), x, offsets, y));
+  return y;
+}
+
+torch::Tensor FfnBank::forward_tokens(const torch::Tensor& tokens, const DispatchPlan& plan, const torch::Tensor& weights, const RowContext& context) {
+  if (!one_kernel(tokens, context)) return {};
+  const auto x = tokens.contiguous(), w = weights.to(torch::kFloat32).contiguous();
+  auto y = torch::empty({x.size(0), d_model_}, x.options());
+  auto call = packed_call(form_, *packed_form(weights_.in), *packed_form(weights_.out), x, plan.offsets, y);
+  call.row_token = plan.row_token.data_ptr<int64_t>();
+  call.row_weight_index = plan.row_weight_index.data_ptr<int64_t>();
+  call.weights = w.data_ptr<float>();
+  kernels::packed::expert_ffn(call);
+  return y;
+}
+
+bool FfnBank::one_kernel(const torch::Tensor& rows, const RowContext& context) const {
+  return packed_form(weights_.in) && packed_form(weights_.out) && on_kernels(rows) && !(at::GradMode::is_enabled() && rows.requires_grad()) &&
+         !weights_.b_in.defined() && !form_.before && form_.further == 0 && !context.at_site && !observer_ && !(context.training && dropout_ > 0);
+}
+
+std::vector<Packable> FfnBank::packable() const {
+  const PackedRows halves = form_.interleaved ? PackedRows::gate_up_alternating : PackedRows::gate_then_up;
+  return {{weights_.in, form_.gated && form_.further == 0 ? halves : PackedRows::as_stored}, {weights_.out}};
+}
+
+torch::Tensor FfnBank::flat_weights() const {
+  if (packed_form(weights_.out)) fail(ErrorKind::unsupported, "weights of experts can be compared in float32 only: load the model with --weights plain");
+  return weights_.out.detach().flatten(1);
 }
 
 FfnBank::Weights FfnBank::merged(const Weights& w, const torch::Tensor& mix) {
@@ -98,6 +139,7 @@ FfnBank::Weights FfnBank::merged(const Weights& w, const torch::Tensor& mix) {
 
 torch::Tensor FfnBank::forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights,
                                       const RowContext& context) {
+  if (packed_form(weights_.in)) fail(ErrorKind::unsupported, "packed experts cannot be averaged: load the model with --weights plain");
   return run(rows, offsets, merged(weights_, weights), context);
 }
 

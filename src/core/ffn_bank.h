@@ -54,7 +54,9 @@ class FfnBank : public ExpertBank {
     return (form_.linears() + 1) * d_model_ * d_expert_ + (weights_.b_in.defined() ? form_.linears() * d_expert_ + d_model_ : 0);
   }
   double flops_per_row() const override { return 2.0 * static_cast<double>((form_.linears() + 1) * d_model_ * d_expert_); }
-  torch::Tensor flat_weights() const override { return weights_.out.detach().flatten(1); }
+  torch::Tensor forward_tokens(const torch::Tensor& tokens, const DispatchPlan& plan, const torch::Tensor& weights, const RowContext& context) override;
+  std::vector<Packable> packable() const override;
+  torch::Tensor flat_weights() const override;
   std::vector<Site> sites() const override;
 
   // Sees the inner activations h [N, f] of every call (behind phi, before dropout), for diagnostics; an empty function ends it.
@@ -74,6 +76,8 @@ class FfnBank : public ExpertBank {
   [[nodiscard]] static Weights merged(const Weights& w, const torch::Tensor& mix);
 
  private:
+  // True when packed weights can go the whole way in one kernel: nobody looks in between.
+  [[nodiscard]] bool one_kernel(const torch::Tensor& rows, const RowContext& context) const;
   [[nodiscard]] torch::Tensor with_sites(const torch::Tensor& rows, const torch::Tensor& z, const SiteHook& hook) const;
   [[nodiscard]] torch::Tensor dropped(const torch::Tensor& inner, const torch::Tensor& offsets, const RowContext& context) const;
 

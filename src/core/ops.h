@@ -2,6 +2,7 @@
 // other dtype runs on plain ATen, which is the reference path of the tests (float64 finite differences).
 #pragma once
 
+#include "kernels/activation.h"
 #include "switchyard/dispatch_plan.h"
 #include "switchyard/random.h"
 
@@ -33,13 +34,14 @@ class ComputeScope {
 
 namespace ops {
 
-// x [..., k], weight [n, k] -> [..., n].  `exact` keeps float32 arithmetic whatever the scope says (router).
+// x [..., k], weight [n, k], plain or packed (core/packed_parameter.h) -> [..., n].  `exact` keeps float32 arithmetic whatever the scope says (router).
 [[nodiscard]] torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, bool exact = false);
 
-// rows [N, k] sorted by expert, offsets [E+1] int64 CPU, weight [E, n, k] -> [N, n].
+// rows [N, k] sorted by expert, offsets [E+1] int64 CPU, weight [E, n, k], plain or packed -> [N, n].
 [[nodiscard]] torch::Tensor grouped_linear(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weight);
 
 // phi(z), phi in relu | gelu | gelu_tanh | silu | sigmoid | identity | relu2.
+[[nodiscard]] kernels::Activation kernel_activation(const std::string& phi);  // Error{internal} for another name
 [[nodiscard]] torch::Tensor activation(const std::string& phi, const torch::Tensor& z);
 // z [N, 2f] = (g, u) -> phi(g) * u [N, f].
 [[nodiscard]] torch::Tensor gated_activation(const std::string& phi, const torch::Tensor& z);

@@ -1,7 +1,9 @@
 // Products with the experts' matrices. A dense linear layer is the same product with one expert.
 #include "core/ops.h"
+#include "core/packed_parameter.h"
 #include "core/torch_compat.h"
 #include "kernels/grouped_gemm.h"
+#include "kernels/packed/product.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -67,6 +69,15 @@ torch::Tensor reference(const torch::Tensor& rows, const torch::Tensor& offsets,
   return at::cat(parts, 0);
 }
 
+torch::Tensor packed_product(const torch::Tensor& rows_in, const torch::Tensor& offsets, const PackedWeights& w) {
+  if (!on_kernels(rows_in)) fail(ErrorKind::unsupported, "packed weights multiply float32 tensors on the CPU");
+  if (at::GradMode::is_enabled() && rows_in.requires_grad()) fail(ErrorKind::unsupported, "packed weights carry no gradient: load the model with float32 weights");
+  const auto rows = rows_in.detach().contiguous();
+  auto out = torch::empty({rows.size(0), w.n()}, rows.options());
+  kernels::packed::packed_product({.w = &w, .offsets = offsets.data_ptr<int64_t>(), .a = rows.data_ptr<float>(), .c = out.data_ptr<float>()});
+  return out;
+}
+
 torch::Tensor product(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weight, ComputeType type) {
   if (!on_kernels(rows)) return reference(rows, offsets, weight);
   return GroupedLinear::apply(rows, offsets, weight,
@@ -78,11 +89,13 @@ torch::Tensor product(const torch::Tensor& rows, const torch::Tensor& offsets, c
 torch::Tensor linear(const torch::Tensor& x, const torch::Tensor& weight, bool exact) {
   const auto k = weight.size(1);
   if (x.size(-1) != k) fail(ErrorKind::internal, "linear: x has width {}, weight expects {}", x.size(-1), k);
-  if (!on_kernels(x)) return at::matmul(x, weight.t());
+  const PackedWeights* packed = packed_form(weight);
+  if (!on_kernels(x) && !packed) return at::matmul(x, weight.t());
   const auto rows = x.reshape({-1, k});
   const auto offsets = torch::tensor({int64_t{0}, rows.size(0)}, torch::kInt64);
   auto shape = x.sizes().vec();
   shape.back() = weight.size(0);
+  if (packed) return packed_product(rows, offsets, *packed).view(shape);
   return product(rows, offsets, weight.unsqueeze(0), exact ? ComputeType::float32 : ComputeScope::current()).view(shape);
 }
 
@@ -91,6 +104,7 @@ torch::Tensor grouped_linear(const torch::Tensor& rows, const torch::Tensor& off
     fail(ErrorKind::internal, "grouped_linear: {} offsets for {} experts", offsets.size(0), weight.size(0));
   if (offsets.data_ptr<int64_t>()[offsets.size(0) - 1] != rows.size(0))
     fail(ErrorKind::internal, "grouped_linear: offsets cover {} rows of {}", offsets.data_ptr<int64_t>()[offsets.size(0) - 1], rows.size(0));
+  if (const PackedWeights* packed = packed_form(weight)) return packed_product(rows, offsets, *packed);
   return product(rows, offsets, weight, ComputeScope::current());
 }
 

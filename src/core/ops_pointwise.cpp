@@ -10,13 +10,8 @@
 #include <ATen/ATen.h>
 
 namespace switchyard::ops {
-namespace {
 
-using kernels::MatrixRows;
-using torch::autograd::AutogradContext;
-using torch::autograd::tensor_list;
-
-kernels::Activation kind_of(const std::string& phi) {
+kernels::Activation kernel_activation(const std::string& phi) {
   if (phi == "relu") return kernels::Activation::relu;
   if (phi == "gelu") return kernels::Activation::gelu;
   if (phi == "gelu_tanh") return kernels::Activation::gelu_tanh;
@@ -27,8 +22,14 @@ kernels::Activation kind_of(const std::string& phi) {
   fail(ErrorKind::internal, "there is no activation '{}'", phi);
 }
 
+namespace {
+
+using kernels::MatrixRows;
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
 torch::Tensor reference_phi(const std::string& phi, const torch::Tensor& z) {
-  switch (kind_of(phi)) {
+  switch (kernel_activation(phi)) {
     case kernels::Activation::relu: return at::relu(z);
     case kernels::Activation::gelu: return at::gelu(z);
     case kernels::Activation::gelu_tanh: return at::gelu(z, "tanh");
@@ -113,11 +114,11 @@ struct Rope : torch::autograd::Function<Rope> {
 }  // namespace
 
 torch::Tensor activation(const std::string& phi, const torch::Tensor& z) {
-  return on_kernels(z) ? ActivationOp::apply(z, static_cast<int64_t>(kind_of(phi)), false) : reference_phi(phi, z);
+  return on_kernels(z) ? ActivationOp::apply(z, static_cast<int64_t>(kernel_activation(phi)), false) : reference_phi(phi, z);
 }
 
 torch::Tensor gated_activation(const std::string& phi, const torch::Tensor& z) {
-  if (on_kernels(z)) return ActivationOp::apply(z, static_cast<int64_t>(kind_of(phi)), true);
+  if (on_kernels(z)) return ActivationOp::apply(z, static_cast<int64_t>(kernel_activation(phi)), true);
   const auto f = z.size(-1) / 2;
   return reference_phi(phi, z.slice(-1, 0, f)) * z.slice(-1, f);
 }

@@ -14,6 +14,7 @@ namespace switchyard {
 
 class PartialBank final : public FfnBank {
  public:
+  std::vector<Packable> packable() const override { return {}; }  // the experts that run are sums of what is stored
   struct Options : FfnOptions {
     std::string of = "relu", lambda = "both";
     template <class V> void fields(V&& v) {

@@ -151,14 +151,20 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
 torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input) {
   const auto* choice = std::get_if<TokenChoice>(&routing.choice);
   const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.scalar_type());
-  const auto sent = dispatcher_->dispatch(tokens, plan);
-  const auto out = experts_->forward(sent.rows, sent.offsets, context_of(input, num_ranks() > 1 ? torch::Tensor() : plan.row_token));
-  auto y = dispatcher_->combine(out, *sent.ticket, weights);
+  torch::Tensor y;
+  if (num_ranks() == 1) y = experts_->forward_tokens(tokens, plan, weights, context_of(input, plan.row_token));
+  if (!y.defined()) y = dispatched(tokens, plan, weights, input);
   if (choice && options_.capacity.overflow == "pass_through") {
     const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.scalar_type());
     y = y + tokens * (weights * dropped).sum(-1, /*keepdim=*/true);
   }
   return y;
+}
+
+torch::Tensor MoELayer::dispatched(const torch::Tensor& tokens, const DispatchPlan& plan, const torch::Tensor& weights, const GateInput& input) {
+  const auto sent = dispatcher_->dispatch(tokens, plan);
+  const auto out = experts_->forward(sent.rows, sent.offsets, context_of(input, num_ranks() > 1 ? torch::Tensor() : plan.row_token));
+  return dispatcher_->combine(out, *sent.ticket, weights);
 }
 
 torch::Tensor MoELayer::outputs_of_all(const torch::Tensor& tokens, const GateInput& input) {

@@ -91,6 +91,7 @@ class Attention final : public Mixer {
     return 2.0 * static_cast<double>(q_proj_.weight.numel() + k_proj_.weight.numel() + v_proj_.weight.numel() + o_proj_.weight.numel()) + 4.0 * q * keys;
   }
   int64_t rotary_dims() const override { return !s_.rotary || !o_.rotary ? 0 : s_.rotary_dims > 0 ? s_.rotary_dims : s_.head_dim; }
+  std::vector<Packable> packable() const override { return {{q_proj_.weight}, {k_proj_.weight}, {v_proj_.weight}, {o_proj_.weight}}; }
   std::vector<Site> sites() const override {
     const int64_t d = s_.d_model, q = s_.num_heads * s_.head_dim, kv = s_.num_kv_heads * s_.head_dim;
     return {{"attn.q", d, q, s_.num_heads}, {"attn.k", d, kv, s_.num_kv_heads}, {"attn.v", d, kv, s_.num_kv_heads}, {"attn.o", q, d}};

@@ -61,6 +61,8 @@ class Lightning final : public Mixer {
     return ops::linear(ops::rms_norm(o, norm_, norm_eps_) * at::sigmoid(ops::linear(x, output_gate_)), out_proj_);
   }
 
+  std::vector<Packable> packable() const override { return {{qkv_proj_}, {output_gate_}, {out_proj_}}; }
+
   std::vector<torch::Tensor> new_state(int64_t batch, int64_t) const override {
     return {torch::zeros({batch, s_.num_heads, s_.head_dim, s_.head_dim}), torch::zeros({batch}, torch::kInt32)};
   }

@@ -70,6 +70,8 @@ class Mamba final : public Mixer {
     return plus(ops::linear(y * at::silu(parts[1]), out_proj_), out_bias_);
   }
 
+  std::vector<Packable> packable() const override { return {{in_proj_}, {out_proj_}}; }
+
   std::vector<torch::Tensor> new_state(int64_t batch, int64_t) const override {
     return {torch::zeros({batch, o_.d_conv - 1, channels_}), torch::zeros({batch, channels_, o_.d_state})};
   }

@@ -94,6 +94,12 @@ class LatentAttention final : public Mixer {
     return matrices + 2.0 * static_cast<double>(s_.num_heads * (o_.nope_dim + o_.rope_dim + o_.v_dim)) * keys;
   }
   int64_t rotary_dims() const override { return s_.rotary ? o_.rope_dim : 0; }
+  // Not kv_b_, whose parts are taken into queries and outputs when a cache holds latents.
+  std::vector<Packable> packable() const override {
+    std::vector<Packable> out{{q_b_}, {kv_a_}, {out_}};
+    if (o_.q_rank > 0) out.push_back({q_a_});
+    return out;
+  }
   std::vector<Site> sites() const override {
     const int64_t h = s_.num_heads;
     return {{"attn.q", o_.q_rank > 0 ? o_.q_rank : s_.d_model, h * (o_.nope_dim + o_.rope_dim), h}, {"attn.o", h * o_.v_dim, s_.d_model}};

@@ -1,6 +1,7 @@
 #include "base/atomic_dir.h"
 #include "base/config_tree.h"
 #include "base/files.h"
+#include "core/packed_parameter.h"
 #include "io/stored_model.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/stored_tensors.h"
@@ -59,6 +60,30 @@ void open_training_state(const fs::path& folder, Checkpoint& checkpoint) {
   for (const auto& entry : file.entries()) checkpoint.training_tensors.emplace(entry.name, as_tensor(entry));
 }
 
+// bfloat16 holds what it loses of float16 in three bits of the fraction; of block formats it is the next larger one.
+std::string automatic_format(const TensorStore& files) {
+  int64_t wide = 0, all = 0;
+  for (const TensorEntry* entry : files.entries()) {
+    all += entry->numel();
+    if (!entry->decode && (entry->dtype == DType::f32 || entry->dtype == DType::f64)) wide += entry->numel();
+  }
+  return wide * 2 > all ? "float32" : "bfloat16";
+}
+
+void read_packed(LanguageModel& model, const Family& family, const TensorStore& files, const std::string& weights) {
+  const std::string name = weights == "auto" ? automatic_format(files) : weights;
+  const WeightFormat format = kernels::packed::parse_weight_format(name);
+  std::map<const void*, Packable> waiting;
+  for (const Packable& part : model.packable()) waiting.emplace(part.parameter.unsafeGetTensorImpl(), part);
+  read_weights(model, family, files, [&](const torch::Tensor& parameter) {
+    const auto found = waiting.find(parameter.unsafeGetTensorImpl());
+    if (found == waiting.end()) return;
+    pack_parameter(found->second, format);
+    waiting.erase(found);
+  });
+  model.pack_weights(name);  // an output layer that is the embedding
+}
+
 }  // namespace
 
 ModelSpec load_spec(const fs::path& folder) {
@@ -66,7 +91,7 @@ ModelSpec load_spec(const fs::path& folder) {
   return read_config(io::open_stored_config(folder)).spec;
 }
 
-Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
+Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state, const std::string& weights) {
   if (!io::is_single_file_model(folder)) recover_dir(folder);
   const auto [family, spec, config] = read_config(io::open_stored_config(folder));  // first: its faults say more than those of tensors
   const io::StoredModel stored = io::open_stored_model(folder);
@@ -76,7 +101,10 @@ Checkpoint load_checkpoint(const fs::path& folder, bool with_training_state) {
   out.config = config;
   out.tokenizer = open_tokenizer(stored, spec);
   out.model = std::make_shared<LanguageModel>(spec, std::nullopt);
-  read_weights(*out.model, *family.family, *stored.tensors);
+  if (weights == "plain")
+    read_weights(*out.model, *family.family, *stored.tensors);
+  else
+    read_packed(*out.model, *family.family, *stored.tensors, weights);
   if (with_training_state) open_training_state(folder, out);
   return out;
 }

@@ -4,6 +4,7 @@
 #include "switchyard/language_model.h"
 
 #include "core/ops.h"
+#include "core/packed_parameter.h"
 #include "models/checkpointed_block.h"
 #include "models/encoder_stack.h"
 #include "models/initial_weights.h"
@@ -239,6 +240,25 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
     options.trace->hidden_states.back() = out.hidden;
   }
   return out;
+}
+
+std::vector<Packable> LanguageModel::packable() {
+  std::vector<Packable> out;
+  for (const auto& module : modules(/*include_self=*/false)) {
+    std::vector<Packable> parts;
+    if (auto* bank = dynamic_cast<ExpertBank*>(module.get())) parts = bank->packable();
+    if (auto* mixer = dynamic_cast<Mixer*>(module.get())) parts = mixer->packable();
+    out.insert(out.end(), parts.begin(), parts.end());
+  }
+  if (!spec_.tie_embeddings) out.push_back({impl_->head});
+  return out;
+}
+
+void LanguageModel::pack_weights(const std::string& format_name) {
+  const WeightFormat format = kernels::packed::parse_weight_format(format_name);
+  for (const Packable& part : packable())
+    if (!packed_form(part.parameter)) pack_parameter(part, format);  // layers may share parameters, and a loader may have been here
+  if (spec_.tie_embeddings && !packed_form(impl_->head)) impl_->head = packed_copy(impl_->head, format);
 }
 
 torch::Tensor LanguageModel::logits(const torch::Tensor& hidden) {

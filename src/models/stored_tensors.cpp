@@ -1,5 +1,6 @@
 #include "models/stored_tensors.h"
 
+#include "core/packed_parameter.h"
 #include "switchyard/error.h"
 
 #include <algorithm>
@@ -208,7 +209,7 @@ bool keeps_float32(const std::string& stored) { return stored.ends_with("e_score
 
 }  // namespace
 
-void read_weights(LanguageModel& model, const Family& family, const TensorStore& files) {
+void read_weights(LanguageModel& model, const Family& family, const TensorStore& files, const Filled& on_filled) {
   const torch::NoGradGuard no_grad;
   const auto layouts = family.layouts(model);
   auto places = layouts[best_layout(layouts, files)];
@@ -224,6 +225,7 @@ void read_weights(LanguageModel& model, const Family& family, const TensorStore&
     const auto target = part(tensors.at(place.parameter), place);
     read_one(target, place, files.at(place.stored), files, decoded);
     filled[place.parameter] += target.numel();
+    if (const auto& whole = tensors.at(place.parameter); on_filled && filled[place.parameter] == whole.numel()) on_filled(whole);
   }
   std::set<std::string> state;  // buffers that no published file holds (counts of updates) stay as they are
   for (const auto& item : model.named_buffers())
@@ -243,6 +245,8 @@ size_t check_tensors(const LanguageModel& model, const Family& family, const Ten
 
 std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype, size_t layout) {
   const auto tensors = all_tensors(model);
+  for (const auto& [name, tensor] : tensors)
+    if (packed_form(tensor)) fail(ErrorKind::unsupported, "'{}' is packed: only a model that was loaded with plain weights can be saved", name);
   std::vector<TensorSource> out;
   const auto places = family.layouts(model).at(layout);
   std::map<std::string, std::vector<const TensorPlace*>> parts;

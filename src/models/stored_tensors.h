@@ -5,11 +5,15 @@
 #include "io/safetensors_writer.h"
 #include "models/family.h"
 
+#include <functional>
+
 namespace switchyard {
 
 // Fills the model from `files`. Throws Error{checkpoint} that lists what is missing, does not belong or has another shape
 // than config.json says, and the first weight that is not finite.
-void read_weights(LanguageModel& model, const Family& family, const TensorStore& files);
+// `filled` hears of each parameter that is complete, while others still wait for their values.
+using Filled = std::function<void(const torch::Tensor& parameter)>;
+void read_weights(LanguageModel& model, const Family& family, const TensorStore& files, const Filled& filled = {});
 
 // Names and shapes alone, as read_weights checks them. Returns the place of the layout that they have.
 size_t check_tensors(const LanguageModel& model, const Family& family, const TensorStore& files);

@@ -43,7 +43,7 @@ inline const std::vector<Layer>& public_headers() {
   static const std::vector<Layer> table = {
       {"config.h", 0},        {"error.h", 0},       {"fields.h", 0},       {"fwd.h", 0},          {"random.h", 0},
       {"version.h", 0},       {"communicator.h", 2}, {"dispatch_plan.h", 2}, {"dispatcher.h", 2},   {"expert_bank.h", 2},
-      {"gate.h", 2},          {"join.h", 2},        {"loss.h", 2},         {"mixer.h", 2},       {"plug_in.h", 2},      {"routing.h", 2},
+      {"gate.h", 2},          {"join.h", 2},        {"loss.h", 2},         {"mixer.h", 2},       {"packable.h", 2},    {"plug_in.h", 2},      {"routing.h", 2},
       {"routing_stats.h", 2}, {"site.h", 2},        {"moe.h", 4},         {"model_spec.h", 5},   {"language_model.h", 5},
       {"checkpoint.h", 5},    {"switchyard.h", 5},
   };

@@ -6,6 +6,7 @@
 #include "cli/terminal.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
+#include "cli/weights_option.h"
 #include "infer/conversation.h"
 #include "io/stored_model.h"
 #include "steps/interrupt.h"
@@ -20,7 +21,7 @@ namespace switchyard::cli {
 namespace {
 
 struct ChatArguments {
-  std::string model, message, system, dtype = "float32";
+  std::string model, message, system, dtype = "float32", weights = "auto";
   GenerateOptions options;
   bool json = false, show_prompt = false;
 };
@@ -80,7 +81,7 @@ void run_chat(ChatArguments args) {
     write_result(talk.prompt());
     return write_result("\n");
   }
-  const Checkpoint checkpoint = load_checkpoint(model);
+  const Checkpoint checkpoint = load_checkpoint(model, /*with_training_state=*/false, args.weights);
   if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer, so text means nothing", args.model);
   const InterruptScope interrupts;
   if (args.message.empty()) take_turns(args, checkpoint, talk);
@@ -96,6 +97,7 @@ VerbEntry verb_chat() {
             verb.add_option("--message", args->message, "one message; without it every line of the input is one")->type_name("TEXT");
             verb.add_option("--system", args->system, "message of the system, before all others")->type_name("TEXT");
             add_sampling_options(verb, args->options);
+            add_weights_option(verb, args->weights);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--show-prompt", args->show_prompt, "print the text that the template makes, and end");

@@ -5,6 +5,7 @@
 #include "cli/output.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
+#include "cli/weights_option.h"
 #include "eval/eval_rule.h"
 #include "steps/interrupt.h"
 #include "switchyard/checkpoint.h"
@@ -18,7 +19,7 @@ namespace switchyard::cli {
 namespace {
 
 struct EvalArguments {
-  std::string model, data, split, dtype = "float32";
+  std::string model, data, split, dtype = "float32", weights = "plain";
   int64_t seq_len = 0, max_tokens = 0;
   EvalRule rule;
   bool json = false;
@@ -26,7 +27,7 @@ struct EvalArguments {
 
 void run_eval(const EvalArguments& args) {
   const auto folder = find_model(args.model);
-  const Checkpoint checkpoint = load_checkpoint(folder);
+  const Checkpoint checkpoint = load_checkpoint(folder, /*with_training_state=*/false, args.weights);
   if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json; text cannot become tokens", folder.string());
   const auto text = open_evaluation_text(folder, args.data, args.split, *checkpoint.tokenizer);
   const int64_t seq_len = window_length(args.seq_len, text, checkpoint.model->spec());
@@ -85,6 +86,7 @@ VerbEntry verb_eval() {
             verb.add_option("--set", args->rule.set, "change a rule of the model for this measurement, such as moe.gate.k=1; may be given again")
                 ->type_name("KEY=VALUE")
                 ->allow_extra_args(false);
+            add_weights_option(verb, args->weights);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "machine-readable output");

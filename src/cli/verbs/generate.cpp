@@ -7,6 +7,7 @@
 #include "cli/terminal.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
+#include "cli/weights_option.h"
 #include "infer/generate.h"
 #include "io/tokenizer/tokenizer.h"
 #include "steps/interrupt.h"
@@ -21,7 +22,7 @@ namespace switchyard::cli {
 namespace {
 
 struct GenerateArguments {
-  std::string model, prompt, prompt_file, source, dtype = "float32";
+  std::string model, prompt, prompt_file, source, dtype = "float32", weights = "auto";
   std::vector<int32_t> ids, source_ids;
   GenerateOptions options;
   bool json = false;
@@ -82,7 +83,7 @@ void print_generated(const GenerateArguments& args, const std::vector<int32_t>& 
 void run_generate(GenerateArguments args) {
   check_sampling(args.options.sampling);
   args.options.compute = parse_compute_type(args.dtype);
-  const Checkpoint checkpoint = load_checkpoint(find_model(args.model));
+  const Checkpoint checkpoint = load_checkpoint(find_model(args.model), /*with_training_state=*/false, args.weights);
   const Tokenizer* tokenizer = checkpoint.tokenizer.get();
   const bool reads = checkpoint.model->encoder() != nullptr;
   if (!reads && (!args.source.empty() || !args.source_ids.empty())) fail(ErrorKind::usage, "{} has no encoder that could read a source", args.model);
@@ -116,6 +117,7 @@ VerbEntry verb_generate() {
             verb.add_option("--source-ids", args->source_ids, "the source as token ids")->delimiter(',')->type_name("IDS")->excludes(source);
             add_sampling_options(verb, args->options);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
+            add_weights_option(verb, args->weights);
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "ids, text and timing as JSON, when all is done");
             verb.footer("Examples:\n  switchyard generate runs/demo \"It was a dark\" --temperature 0.8 --top-p 0.95\n"

@@ -55,7 +55,7 @@ struct Run {
       multiply_piece(out_kernel, *f.out, h, first_row, unit, piece.strip0, piece.strip1, c,
                      [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
                        const int64_t column = strip * kStrip, columns = std::min(strips * kStrip, f.out->n() - column);
-                       rows.add(n, columns, z, ldz, (f.row_token ? f.row_token : identity) + row, f.row_weight_index + row, f.weights, f.y + column,
+                       rows.add(n, columns, z, ldz, (f.row_token ? f.row_token : identity) + row, (f.row_weight_index ? f.row_weight_index : identity) + row, f.weights, f.y + column,
                                 f.out->n());
                      });
   }
@@ -105,7 +105,7 @@ void expert_ffn(const ExpertFfn& f) {
   const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096);
   char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + 4 * threads * kPieceFloats) / 4));
   run.place(memory, most_rows);
-  if (!f.row_token) {
+  if (!f.row_token || !f.row_weight_index) {
     for (int64_t r = static_cast<int64_t>(plan.identity.size()); r < end; ++r) plan.identity.push_back(r);
     run.identity = plan.identity.data();
   }

@@ -29,7 +29,7 @@ struct ExpertFfn {
   const int64_t* offsets = nullptr;           // [E + 1]
   const int64_t* row_token = nullptr;         // [N]; null: row r is token r
   const int64_t* row_weight_index = nullptr;  // [N]
-  const float* weights = nullptr;
+  const float* weights = nullptr;             // null: all 1
 
   const float* x = nullptr;  // [tokens, d]
   float* y = nullptr;        // [tokens, d_out], overwritten

@@ -13,6 +13,21 @@ namespace {
 
 constexpr int64_t kLeastParallelWork = 1 << 16;  // multiply-adds; below, one thread is as fast as waking the others
 
+// Columns of one row of a piece, [strips][16], to their places in a row of c.
+void place_columns(const PackedWeights& w, int64_t strip, int64_t strips, const float* from, float* c) {
+  for (int64_t s = strip; s < strip + strips; ++s, from += kStrip) {
+    if (w.order() == RowOrder::as_stored) {
+      std::memcpy(c + s * kStrip, from, sizeof(float) * static_cast<size_t>(std::min(kStrip, w.n() - s * kStrip)));
+      continue;
+    }
+    const int64_t half = s % 2, first = s / 2 * kStrip, columns = std::min(kStrip, w.n() / 2 - first);
+    if (w.order() == RowOrder::gate_then_up)
+      std::memcpy(c + half * (w.n() / 2) + first, from, sizeof(float) * static_cast<size_t>(columns));
+    else
+      for (int64_t j = 0; j < columns; ++j) c[2 * (first + j) + half] = from[j];
+  }
+}
+
 }  // namespace
 
 void packed_product(const PackedProduct& p) {
@@ -48,9 +63,7 @@ void packed_product(const PackedProduct& p) {
       const Piece& piece = plan.pieces[i];
       multiply_piece(kernel, w, a, first, plan.units[static_cast<size_t>(piece.unit)], piece.strip0, piece.strip1, c,
                      [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
-                       const int64_t column = strip * kStrip, columns = std::min(strips * kStrip, w.n() - column);
-                       for (int64_t i_row = 0; i_row < n; ++i_row)
-                         std::memcpy(p.c + (row + i_row) * w.n() + column, z + i_row * ldz, sizeof(float) * static_cast<size_t>(columns));
+                       for (int64_t r = 0; r < n; ++r) place_columns(w, strip, strips, z + r * ldz, p.c + (row + r) * w.n());
                      });
     }
   }

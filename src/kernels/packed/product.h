@@ -9,7 +9,7 @@
 namespace switchyard::kernels::packed {
 
 struct PackedProduct {
-  const PackedWeights* w = nullptr;  // rows as stored
+  const PackedWeights* w = nullptr;  // in any order; columns of c are the rows as stored
   const int64_t* offsets = nullptr;  // [E + 1]: rows of expert e are offsets[e] .. offsets[e + 1] - 1
   const float* a = nullptr;          // [rows, k]
   float* c = nullptr;                // [rows, n]

@@ -22,7 +22,7 @@ using QuantiseRow = void (*)(const float* x, int64_t k, int64_t steps, int64_t g
 using ActivateRows = void (*)(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, float* h,
                               int64_t ldh) noexcept;
 
-// y[index[r], 0..width) += weights[weight_index[r]] * c[r, 0..width).
+// y[index[r], 0..width) += weights[weight_index[r]] * c[r, 0..width); without weights all are 1.
 using AddRows = void (*)(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t* index, const int64_t* weight_index,
                          const float* weights, float* y, int64_t ldy) noexcept;
 

@@ -91,7 +91,7 @@ void add(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = c + r * ldc;
     float* to = y + index[r] * ldy;
-    const Floats weight = splat(weights[weight_index[r]]);
+    const Floats weight = splat(weights ? weights[weight_index[r]] : 1.0f);
     int64_t i = 0;
     for (; i + kLanes <= width; i += kLanes) store(to + i, load(to + i) + weight * load(from + i));
     if (const int64_t rest = width - i; rest > 0) store_first(to + i, load_first(to + i, rest) + weight * load_first(from + i, rest), rest);
