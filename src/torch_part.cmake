@@ -1,6 +1,6 @@
 # Everything that works on tensors. One precompiled header for all of it (docs/dependencies.md: libtorch headers cost 10 s
 # per file); plug-in folders compile as unity units.
-file(GLOB torch_sources CONFIGURE_DEPENDS core/*.cpp comm/*.cpp layer/*.cpp models/*.cpp infer/*.cpp eval/*.cpp)
+file(GLOB torch_sources CONFIGURE_DEPENDS core/*.cpp comm/*.cpp layer/*.cpp models/*.cpp infer/*.cpp eval/*.cpp bench/*.cpp)
 add_library(switchyard STATIC ${torch_sources})
 add_library(switchyard::switchyard ALIAS switchyard)
 sw_plugin_table(pool PoolEntry switchyard/gate.h gates/pool switchyard::gates switchyard)

@@ -32,7 +32,7 @@ inline const std::vector<Layer>& layers() {
   static const std::vector<Layer> table = {
       {"base", 0},     {"kernels", 1},  {"io", 1},        {"core", 2},   {"gates", 3},   {"losses", 3}, {"capacity", 3},
       {"experts", 3},  {"join", 3},     {"mixers", 3},   {"dispatch", 3}, {"comm", 3},    {"data", 3},   {"layer", 4},
-      {"models", 5},   {"infer", 6},    {"vision", 6},   {"eval", 7},     {"report", 8},  {"steps", 9},  {"serve", 10},
+      {"models", 5},   {"infer", 6},    {"vision", 6},   {"eval", 7},     {"report", 8},  {"steps", 9},  {"bench", 9},     {"serve", 10},
       {"cli", 10},
   };
   return table;

@@ -1,0 +1,244 @@
+#include "bench/layer_bench.h"
+
+#include "bench/torch_layer.h"
+#include "core/ops.h"
+#include "core/packed_parameter.h"
+#include "kernels/limits.h"
+#include "switchyard/error.h"
+#include "switchyard/moe.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+
+namespace switchyard::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using kernels::MultiplyUnit;
+
+constexpr int64_t kCachedBytes = 8 << 20, kColdBytes = int64_t{1} << 30;
+constexpr int64_t kRoutings = 8, kCheckedTokens = 2;
+constexpr int kMostTurns = 31;
+
+double us_since(Clock::time_point start) { return std::chrono::duration<double, std::micro>(Clock::now() - start).count(); }
+
+double median(std::vector<double> x) {
+  if (x.empty()) return 0;
+  std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
+  return x[x.size() / 2];
+}
+
+MoEOptions layer_options(const LayerShape& s, uint64_t seed) {
+  return {.d_model = s.d_model, .d_expert = s.d_expert, .num_experts = s.num_experts, .gate = {"top_k", {{"k", s.top_k}}}, .num_shared_experts = s.num_shared, .seed = seed};
+}
+
+MultiplyUnit unit_of(const std::string& dtype) {
+  return dtype == "float32" ? MultiplyUnit::float32 : dtype == "bfloat16" ? MultiplyUnit::bfloat16 : MultiplyUnit::int8;
+}
+
+// What one call works on.
+struct Case {
+  torch::Tensor x, dy;  // [T, d]
+  std::vector<TokenChoice> choices;
+  torch::Tensor exact;  // float64 [checked, d] of the first routing
+  double active = 0;    // experts with a token, mean over the routings
+
+  Case(const LayerShape& s, int64_t tokens, const std::string& routing, uint64_t seed) {
+    const RandomStream random = RandomStream(seed, "layer_bench").at("tokens", static_cast<uint64_t>(tokens));
+    x = torch::empty({tokens, s.d_model});
+    dy = torch::empty({tokens, s.d_model});
+    random.at("x").fill_normal(x.data_ptr<float>(), x.numel());
+    random.at("dy").fill_normal(dy.data_ptr<float>(), dy.numel());
+    for (int64_t i = 0; i < kRoutings; ++i) {
+      choices.push_back(random_choice(s, tokens, routing, random.at("routing", static_cast<uint64_t>(i))));
+      active += static_cast<double>(std::get<0>(at::_unique(choices.back().expert_ids)).numel()) / kRoutings;
+    }
+  }
+  [[nodiscard]] const TokenChoice& choice(int64_t turn) const { return choices[static_cast<size_t>(turn % kRoutings)]; }
+};
+
+// The first tokens in float64, expert by expert.
+torch::Tensor exact_outputs(MoELayer& layer, const Case& c) {
+  const torch::NoGradGuard no_grad;
+  const auto x = c.x.slice(0, 0, kCheckedTokens).to(torch::kFloat64);
+  auto y = torch::zeros_like(x);
+  const auto expert = [](ExpertBank& bank, int64_t e, const torch::Tensor& rows) {
+    const auto w = bank.named_parameters();
+    const auto z = at::matmul(rows, w["w_in"][e].to(torch::kFloat64).t()).chunk(2, -1);
+    return at::matmul(at::silu(z[0]) * z[1], w["w_out"][e].to(torch::kFloat64).t());
+  };
+  for (int64_t t = 0; t < x.size(0); ++t)
+    for (int64_t j = 0; j < c.choice(0).expert_ids.size(1); ++j)
+      y[t] += expert(layer.experts(), c.choice(0).expert_ids[t][j].item<int64_t>(), x[t]) * c.choice(0).weights[t][j].item<double>();
+  if (layer.shared_experts()) y += expert(*layer.shared_experts(), 0, x);
+  return y;
+}
+
+// Layers with the same weights at different addresses.
+class Layers {
+ public:
+  Layers(const LayerBenchOptions& o, const std::vector<int64_t>& tokens) : options_(o) {
+    auto first = std::make_shared<MoELayer>(layer_options(o.shape, o.seed));
+    for (const int64_t t : tokens) {
+      cases.emplace_back(o.shape, t, o.routing, o.seed);
+      cases.back().exact = exact_outputs(*first, cases.back());
+    }
+    if (o.alternative) {
+      torch_layers.emplace_back(*first, torch::kFloat32, o.backward);
+      if (o.dtype != "float32") torch_layers.emplace_back(*first, torch::kBFloat16, o.backward);
+    }
+    bytes_ = packed(*first);
+    layers_.push_back(std::move(first));
+    while (!o.backward && bytes_ > kCachedBytes && bytes_ * static_cast<int64_t>(layers_.size()) < kColdBytes) {
+      layers_.push_back(std::make_shared<MoELayer>(layer_options(o.shape, o.seed)));
+      (void)packed(*layers_.back());
+    }
+  }
+  [[nodiscard]] MoELayer& layer(int64_t turn) { return *layers_[static_cast<size_t>(turn) % layers_.size()]; }
+  // Weight bytes of one routed expert, and of what is shared.
+  [[nodiscard]] double expert_bytes() const { return expert_bytes_; }
+  [[nodiscard]] double shared_bytes() const { return shared_bytes_; }
+
+  std::vector<Case> cases;
+  std::vector<TorchLayer> torch_layers;
+
+ private:
+  // Packs a layer that only computes forward; the bytes of its weights.
+  int64_t packed(MoELayer& layer) {
+    int64_t bytes = 0;
+    const auto pack = [&](ExpertBank& bank, double& per_expert) {
+      per_expert = 0;
+      for (const Packable& part : bank.packable()) {
+        if (!options_.backward) pack_parameter(part, kernels::packed::parse_weight_format(options_.dtype));
+        const PackedWeights* weights = packed_form(part.parameter);
+        const int64_t size = weights ? weights->bytes() : static_cast<int64_t>(part.parameter.nbytes());
+        per_expert += static_cast<double>(size / part.parameter.size(0));
+        bytes += size;
+      }
+    };
+    pack(layer.experts(), expert_bytes_);
+    if (layer.shared_experts()) pack(*layer.shared_experts(), shared_bytes_);
+    return bytes;
+  }
+
+  const LayerBenchOptions& options_;
+  std::vector<std::shared_ptr<MoELayer>> layers_;
+  int64_t bytes_ = 0;
+  double expert_bytes_ = 0, shared_bytes_ = 0;
+};
+
+torch::Tensor run_ours(MoELayer& layer, const Case& c, const TokenChoice& choice, const LayerBenchOptions& o) {
+  const ComputeScope compute(o.backward && o.dtype == "bfloat16" ? ComputeType::bfloat16 : ComputeType::float32);
+  GateInput input;
+  input.training = o.backward;
+  if (!o.backward) {
+    const torch::NoGradGuard no_grad;
+    return layer.apply(c.x, input, {.choice = choice});
+  }
+  const auto x = c.x.detach().requires_grad_();
+  const auto y = layer.apply(x, input, {.choice = choice});
+  y.backward(c.dy);
+  for (const auto& p : layer.parameters()) p.mutable_grad() = torch::Tensor();
+  return y.detach();
+}
+
+void run_torch(const TorchLayer& layer, const Case& c, const TokenChoice& choice, bool backward) {
+  if (!backward) {
+    const torch::NoGradGuard no_grad;
+    (void)layer.forward(c.x, choice);
+    return;
+  }
+  const auto x = c.x.detach().requires_grad_();
+  layer.forward(x, choice).backward(c.dy);
+  for (const auto& p : layer.parameters()) p.mutable_grad() = torch::Tensor();
+}
+
+template <class Call>
+double time_us(Call call) {
+  const auto start = Clock::now();
+  int calls = 0;
+  do {  // at least 200 us: the clock must not count
+    call(calls++);
+  } while (us_since(start) < 200);
+  return us_since(start) / calls;
+}
+
+double largest_error(const torch::Tensor& y, const torch::Tensor& exact) {
+  const auto error = (y.slice(0, 0, exact.size(0)).to(torch::kFloat64) - exact).abs().max().item<double>();
+  return error / exact.abs().max().item<double>();
+}
+
+// The layer's whole way for experts that do almost nothing: what sorting, gathering and adding back cost.
+double dispatch_us(const LayerBenchOptions& o, const Case& c) {
+  if (o.backward) return 0;
+  LayerBenchOptions tiny = o;
+  tiny.shape.d_expert = 16;
+  tiny.shape.num_shared = 0;
+  auto layer = MoELayer(layer_options(tiny.shape, 0));
+  for (const Packable& part : layer.experts().packable()) pack_parameter(part, kernels::packed::parse_weight_format(o.dtype));
+  std::vector<double> us;
+  for (int64_t turn = 0; turn < 5; ++turn) us.push_back(time_us([&](int call) { (void)run_ours(layer, c, c.choice(turn + call), tiny); }));
+  return median(us);
+}
+
+LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case& c, const kernels::BandwidthProbe& probe) {
+  const auto tokens = c.x.size(0);
+  LayerBenchRow row;
+  row.tokens = tokens;
+  row.max_error = largest_error(run_ours(layers.layer(0), c, c.choice(0), o), c.exact);
+  for (const TorchLayer& layer : layers.torch_layers) run_torch(layer, c, c.choice(0), o.backward);  // warm
+  std::vector<double> ours, gbps, gflops;
+  std::vector<std::vector<double>> torch_us(layers.torch_layers.size());
+  const kernels::Isa isa = kernels::selected_isa();
+  const auto start = Clock::now();
+  int64_t turn = 0;
+  for (; turn < 3 || (turn < kMostTurns && us_since(start) < o.seconds * 1e6); ++turn) {
+    gbps.push_back(probe.read_gbps());
+    gflops.push_back(kernels::multiply_peak(isa, unit_of(o.dtype)));
+    ours.push_back(time_us([&](int call) { (void)run_ours(layers.layer(turn + call), c, c.choice(turn + call), o); }));
+    for (size_t i = 0; i < torch_us.size(); ++i)
+      if (turn < 3 || torch_us[i].front() < o.seconds * 1e5)
+        torch_us[i].push_back(time_us([&](int call) { run_torch(layers.torch_layers[i], c, c.choice(turn + call), o.backward); }));
+  }
+  row.turns = static_cast<int>(turn);
+  row.us = median(ours);
+  row.roof_gbps = median(gbps);
+  row.roof_gflops = median(gflops);
+  const double passes = o.backward ? 3 : 1;  // backward multiplies twice as often, reads the weights once more and writes their gradient
+  const double flop = passes * o.shape.flop_per_token() * static_cast<double>(tokens), bytes = passes * (c.active * layers.expert_bytes() + layers.shared_bytes());
+  row.gflops = flop / row.us * 1e-3;
+  row.gbps = bytes / row.us * 1e-3;
+  const double memory_us = bytes / row.roof_gbps * 1e-3, compute_us = row.roof_gflops > 0 ? flop / row.roof_gflops * 1e-3 : 0;
+  row.roof = memory_us > compute_us ? "memory" : "compute";
+  row.fraction_of_roof = std::max(memory_us, compute_us) / row.us;
+  for (const auto& samples : torch_us)
+    if (const double us = median(samples); row.torch_us == 0 || us < row.torch_us) row.torch_us = us;
+  row.ratio_libtorch = row.torch_us / row.us;
+  row.dispatch_share = dispatch_us(o, c) / row.us;
+  return row;
+}
+
+void check(const LayerBenchOptions& o) {
+  (void)kernels::packed::parse_weight_format(o.dtype);
+  if (o.backward && (o.dtype == "int8" || o.dtype == "int4")) fail(ErrorKind::usage, "{} weights carry no gradient: --direction both needs float32 or bfloat16", o.dtype);
+  for (const int64_t t : o.tokens)
+    if (t < 1) fail(ErrorKind::usage, "{} tokens: expected at least 1", t);
+}
+
+}  // namespace
+
+std::vector<LayerBenchRow> bench_layer(const LayerBenchOptions& options, const std::function<void(const LayerBenchRow&)>& done) {
+  check(options);
+  Layers layers(options, options.tokens);
+  const kernels::BandwidthProbe probe;
+  std::vector<LayerBenchRow> rows;
+  for (const Case& c : layers.cases) {
+    rows.push_back(bench_case(options, layers, c, probe));
+    if (done) done(rows.back());
+  }
+  return rows;
+}
+
+}  // namespace switchyard::bench

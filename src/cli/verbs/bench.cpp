@@ -1,0 +1,93 @@
+// switchyard bench: how fast a layer is here, beside the limits of the machine and beside libtorch
+#include "bench/layer_bench.h"
+#include "cli/output.h"
+#include "cli/threads.h"
+#include "cli/verb.h"
+#include "kernels/isa.h"
+#include "switchyard/error.h"
+
+#include <CLI/CLI.hpp>
+
+namespace switchyard::cli {
+namespace {
+
+using bench::LayerBenchRow;
+
+struct LayerArguments {
+  bench::LayerBenchOptions options;
+  std::vector<std::string> shapes = {"olmoe"}, dtypes = {"bfloat16"};
+  std::string direction = "forward";
+  bool json = false, no_libtorch = false;
+};
+
+nlohmann::ordered_json json_of(const LayerArguments& args, const bench::LayerBenchOptions& o, const LayerBenchRow& r) {
+  const auto or_null = [](bool there, double x) { return there ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr); };
+  return {{"shape", o.shape.name}, {"dtype", o.dtype}, {"tokens", r.tokens}, {"direction", args.direction}, {"routing", o.routing}, {"us", r.us},
+          {"gflops", r.gflops}, {"gbps", r.gbps}, {"roof", r.roof}, {"fraction_of_roof", r.fraction_of_roof},
+          {"ratio_libtorch", or_null(o.alternative, r.ratio_libtorch)}, {"max_error", r.max_error}, {"us_libtorch", or_null(o.alternative, r.torch_us)},
+          {"roof_gflops", or_null(r.roof_gflops > 0, r.roof_gflops)}, {"roof_gbps", r.roof_gbps}, {"dispatch_share", or_null(!o.backward, r.dispatch_share)},
+          {"turns", r.turns}, {"threads", threads_in_use()}, {"isa", std::string(kernels::name_of(kernels::selected_isa()))}};
+}
+
+std::vector<std::string> cells(const bench::LayerBenchOptions& o, const LayerBenchRow& r) {
+  return {o.shape.name, o.dtype, fmt::format("{}", r.tokens), fmt::format("{:.1f}", r.us), fmt::format("{:.1f}", r.gflops), fmt::format("{:.1f}", r.gbps),
+          r.roof, fmt::format("{:.2f}", r.fraction_of_roof), o.alternative ? fmt::format("{:.2f}", r.ratio_libtorch) : "-", fmt::format("{:.1e}", r.max_error)};
+}
+
+void run_layer(LayerArguments args) {
+  args.options.backward = args.direction == "both";
+  args.options.alternative = !args.no_libtorch;
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  std::vector<std::vector<std::string>> rows;
+  LayerBenchRow last;
+  for (const std::string& shape : args.shapes)
+    for (const std::string& dtype : args.dtypes) {
+      auto options = args.options;
+      options.shape = bench::layer_shape(shape);
+      options.dtype = dtype;
+      (void)bench::bench_layer(options, [&](const LayerBenchRow& row) {
+        all.push_back(json_of(args, options, row));
+        rows.push_back(cells(options, row));
+        last = row;
+        note("{} {} {} tokens: {:.1f} us, {:.2f} of the {} roof", shape, dtype, row.tokens, row.us, row.fraction_of_roof, row.roof);
+      });
+    }
+  if (args.json) return print_json(all);
+  print_result("{} threads, isa {}; limits {:.1f} GB/s, {:.0f} Gflop/s; {} routing, {}\n\n", threads_in_use(), kernels::name_of(kernels::selected_isa()), last.roof_gbps,
+               last.roof_gflops, args.options.routing, args.direction == "both" ? "forward and backward" : "forward");
+  write_result(format_table({{"shape"}, {"weights"}, {"tokens", true}, {"us", true}, {"Gflop/s", true}, {"GB/s", true}, {"roof"}, {"of roof", true}, {"x libtorch", true}, {"error", true}}, rows));
+}
+
+void add_layer(CLI::App& verb) {
+  auto args = std::make_shared<LayerArguments>();
+  std::vector<std::string> names;
+  for (const auto& shape : bench::layer_shapes()) names.push_back(shape.name);
+  auto& layer = *verb.add_subcommand("layer", "One MoE layer against libtorch, as a share of what the machine can do");
+  layer.add_option("--shape", args->shapes, "sizes of the layer")->delimiter(',')->check(CLI::IsMember(names).description(""))->type_name(fmt::format("{}", fmt::join(names, "|")))->capture_default_str();
+  layer.add_option("--dtype", args->dtypes, "of the weights; with --direction both of the arithmetic")->delimiter(',')
+      ->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}).description(""))->type_name("float32|bfloat16|int8|int4")->capture_default_str();
+  layer.add_option("--tokens", args->options.tokens, "of a call")->delimiter(',')->check(CLI::Range(1, 1 << 20).description(""))->type_name("N,...")->capture_default_str();
+  layer.add_option("--direction", args->direction, "forward, or forward and backward")->check(CLI::IsMember({"forward", "both"}).description(""))->type_name("forward|both")->capture_default_str();
+  layer.add_option("--routing", args->options.routing, "who goes where")->check(CLI::IsMember({"uniform", "zipf", "one"}).description(""))->type_name("uniform|zipf|one")->capture_default_str();
+  layer.add_option("--seconds", args->options.seconds, "per case, at least three turns")->check(CLI::Range(0.0, 3600.0).description(""))->type_name("S")->capture_default_str();
+  layer.add_option("--seed", args->options.seed, "of weights, tokens and routing")->type_name("N")->capture_default_str();
+  layer.add_flag("--no-libtorch", args->no_libtorch, "do not time the alternative");
+  add_threads_option(layer);
+  layer.add_flag("--json", args->json, "an array with one object per case");
+  layer.footer("Weights lie in memory, not in the cache, when a call begins. The roof is the time to read the weights of the active experts or the\n"
+               "time of the arithmetic, whichever is longer, at limits that are measured between the turns.\n\n"
+               "Examples:\n  switchyard bench layer --shape olmoe --dtype bfloat16,int8 --tokens 1,16,512\n"
+               "  switchyard bench layer --shape demo --dtype float32 --tokens 4096 --direction both --json");
+  layer.callback([args] { run_layer(*args); });
+}
+
+}  // namespace
+
+VerbEntry verb_bench() {
+  return {"bench", 49, "How fast this machine runs a layer: against its limits and against libtorch", [](CLI::App& verb) {
+            verb.require_subcommand(1);
+            add_layer(verb);
+          }};
+}
+
+}  // namespace switchyard::cli
