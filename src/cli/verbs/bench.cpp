@@ -1,9 +1,12 @@
 // switchyard bench: how fast a layer is here, beside the limits of the machine and beside libtorch
 #include "bench/layer_bench.h"
+#include "bench/model_bench.h"
+#include "cli/find_recipe.h"
 #include "cli/output.h"
 #include "cli/threads.h"
 #include "cli/verb.h"
 #include "kernels/isa.h"
+#include "steps/recipe.h"
 #include "switchyard/error.h"
 
 #include <CLI/CLI.hpp>
@@ -81,12 +84,54 @@ void add_layer(CLI::App& verb) {
   layer.callback([args] { run_layer(*args); });
 }
 
+struct ModelArguments {
+  bench::ModelBenchOptions options;
+  std::string recipe = "olmoe-1b-7b";
+  std::vector<std::string> set;
+  bool json = false;
+};
+
+void run_model(ModelArguments args) {
+  args.options.spec = resolved_model(load_recipe(find_recipe(args.recipe), args.set));
+  const auto r = bench::bench_model(args.options, [](const std::string& text) { note("{}", text); });
+  const bool torch = args.options.libtorch;
+  if (args.json) {
+    const auto or_null = [&](double x) { return torch ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr); };
+    return print_json({{"recipe", args.recipe}, {"weights", args.options.weights}, {"weight_bytes", r.weight_bytes}, {"active_bytes", r.active_bytes},
+                       {"prompt", args.options.prompt}, {"prefill_tokens_per_s", r.prefill_tokens_per_s}, {"decode_tokens_per_s", r.decode_tokens_per_s},
+                       {"decode_gbps", r.decode_gbps}, {"roof_gbps", r.roof_gbps}, {"fraction_of_roof", r.fraction_of_roof},
+                       {"torch_prefill_tokens_per_s", or_null(r.torch_prefill_tokens_per_s)}, {"ratio_libtorch", or_null(r.ratio_libtorch)},
+                       {"threads", threads_in_use()}, {"isa", std::string(kernels::name_of(kernels::selected_isa()))}});
+  }
+  print_result("weights   {} in {}, {} of them for one token\n", format_bytes(r.weight_bytes), args.options.weights, format_bytes(r.active_bytes));
+  print_result("prefill   {:.1f} tokens/s, {} tokens at once\n", r.prefill_tokens_per_s, args.options.prompt);
+  print_result("decoding  {:.2f} tokens/s, {:.1f} GB/s: {:.2f} of the {:.1f} GB/s that memory gives\n", r.decode_tokens_per_s, r.decode_gbps, r.fraction_of_roof, r.roof_gbps);
+  if (torch) print_result("libtorch  {:.1f} tokens/s prefill in float32: {:.2f} times as fast here\n", r.torch_prefill_tokens_per_s, r.ratio_libtorch);
+}
+
+void add_model(CLI::App& verb) {
+  auto args = std::make_shared<ModelArguments>();
+  auto& model = *verb.add_subcommand("model", "Prefill and decoding of a whole model with random weights");
+  model.add_option("recipe", args->recipe, "recipe file or name")->type_name("RECIPE")->capture_default_str();
+  model.add_option("--set", args->set, "change one key: --set model.num_layers=4")->type_name("KEY=VALUE")->allow_extra_args(false);
+  model.add_option("--weights", args->options.weights, "of the large matrices")->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}).description(""))->type_name("float32|bfloat16|int8|int4")->capture_default_str();
+  model.add_option("--prompt", args->options.prompt, "tokens of a prefill")->type_name("N")->capture_default_str();
+  model.add_option("--new-tokens", args->options.new_tokens, "tokens that are decoded")->type_name("N")->capture_default_str();
+  model.add_option("--turns", args->options.turns, "of both, for the medians")->type_name("N")->capture_default_str();
+  model.add_flag("--libtorch", args->options.libtorch, "time the prefill in ATen operations as well; its weights are float32: keep the model small");
+  add_threads_option(model);
+  model.add_flag("--json", args->json, "machine-readable output");
+  model.footer("Examples:\n  switchyard bench model olmoe-1b-7b --weights int4\n  switchyard bench model olmoe-1b-7b --set model.num_layers=2 --libtorch --json");
+  model.callback([args] { run_model(*args); });
+}
+
 }  // namespace
 
 VerbEntry verb_bench() {
-  return {"bench", 49, "How fast this machine runs a layer: against its limits and against libtorch", [](CLI::App& verb) {
+  return {"bench", 49, "How fast this machine runs a layer or a model: against its limits and against libtorch", [](CLI::App& verb) {
             verb.require_subcommand(1);
             add_layer(verb);
+            add_model(verb);
           }};
 }
 
