@@ -8,7 +8,7 @@ function(sw_torch_tests folder)
   endif()
 endfunction()
 
-foreach(folder core gates losses capacity experts dispatch comm mixers layer models infer vision eval steps cli systems)
+foreach(folder core gates losses capacity experts dispatch comm mixers layer models infer vision eval steps bench cli systems)
   sw_torch_tests(${folder})
 endforeach()
 
