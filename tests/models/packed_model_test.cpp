@@ -112,7 +112,7 @@ TEST(PackedModel, CannotBeSavedTrainedOrAveraged) {
   const auto x = torch::randn({3, packed.model->spec().d_model}).requires_grad_();
   auto all_on_first = torch::full({moe->options().num_experts + 1}, 3, torch::kInt64);
   all_on_first[0] = 0;
-  expect_error(ErrorKind::unsupported, {"no gradient"}, [&] { (void)moe->experts().forward(x, torch::tensor({0, 3, 3, 3, 3}, torch::kInt64), {}); });
+  expect_error(ErrorKind::unsupported, {"no gradient"}, [&] { (void)moe->experts().forward(x, all_on_first, {}); });
   expect_error(ErrorKind::usage, {"'int3'", "int4"}, [&] { packed.model->pack_weights("int3"); });
   packed.model->pack_weights("int8");  // what is packed stays as it is
   EXPECT_EQ(packed_form(packed.model->packable().front().parameter)->format(), WeightFormat::bfloat16);
