@@ -1,0 +1,2 @@
+#define SW_ISA scalar
+#include "kernels/paged_attention.inl"
