@@ -8,6 +8,7 @@ class ExpertBank;
 class Gate;
 class LanguageModel;
 class MoELayer;
+class PagedCache;
 class Tokenizer;
 struct Checkpoint;
 struct ConfigNode;

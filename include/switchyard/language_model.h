@@ -41,6 +41,7 @@ struct ForwardOptions {
   int64_t first_token = 0;     // index of the first token of this call within the step (micro-batches, ranks)
   uint64_t seed = 0;
   KvCache* cache = nullptr;    // tokens are appended; such a call carries no gradient
+  PagedCache* paged = nullptr;  // the tokens are what it was told by begin(); batch.input_ids and positions are ignored
   ModelTrace* trace = nullptr;
   bool checkpoint_activations = false;  // keep only block inputs; recompute the rest in backward
 };
@@ -78,6 +79,9 @@ class LanguageModel : public torch::nn::Module {
   void pack_weights(const std::string& format);
   // What pack_weights packs, the output layer left out when it is the embedding.
   [[nodiscard]] std::vector<Packable> packable();
+
+  // Why several sequences cannot go through the model in one call on a paged cache; empty if they can.
+  [[nodiscard]] std::string paging_obstacle();
 
   [[nodiscard]] const ModelSpec& spec() const { return spec_; }
   [[nodiscard]] LanguageModel* encoder() const { return encoder_.get(); }  // null in a model of one stack

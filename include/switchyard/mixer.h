@@ -2,6 +2,7 @@
 // (src/mixers/); a layer has at most one, named by ModelSpec::mixer or by a word of its pattern.
 #pragma once
 
+#include "switchyard/fwd.h"
 #include "switchyard/packable.h"
 #include "switchyard/plug_in.h"
 #include "switchyard/random.h"
@@ -33,6 +34,7 @@ struct CallContext {
   torch::Tensor previous_input, previous_mixed;  // [B, S, d]: what the layer before got, and its stream behind the mixer; undefined in the first
   RotaryTable rotary;
   torch::Tensor position_bias;            // [1, H, S, Sk], added to the scores of self-attention; undefined = none
+  PagedCache* paged = nullptr;            // tokens are those of several sequences that it knows; then there is no LayerCache
   torch::Tensor memory, memory_segments;  // what an encoder made of the source [B, Sm, d]; [B, Sm] int32, -1 = padding, undefined = none
   RandomStream random{0};  // of this step
   int64_t step = 0, first_token = 0;
@@ -94,6 +96,8 @@ class Mixer : public torch::nn::Module {
   [[nodiscard]] virtual std::vector<Site> sites() const { return {}; }
   // Parameters that may be packed: linears alone read them.
   [[nodiscard]] virtual std::vector<Packable> packable() const { return {}; }
+  // True if it can keep what it saw in CallContext::paged.
+  [[nodiscard]] virtual bool pages() const { return false; }
   // True for attention to a source: then the call has a memory.
   [[nodiscard]] virtual bool reads_memory() const { return false; }
 };

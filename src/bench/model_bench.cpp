@@ -2,6 +2,7 @@
 
 #include "core/packed_parameter.h"
 #include "core/torch_compat.h"
+#include "infer/engine.h"
 #include "infer/generate.h"
 #include "kernels/limits.h"
 #include "models/eval_mode.h"
@@ -58,12 +59,32 @@ std::vector<int32_t> random_prompt(const ModelSpec& spec, int64_t length, const 
   return ids;
 }
 
-Generated run(LanguageModel& model, const std::vector<int32_t>& prompt, int64_t new_tokens) {
+Generated run(LanguageModel& model, const std::vector<int32_t>& prompt, int64_t new_tokens, const std::string& kv_cache = "float32") {
   GenerateOptions how;
+  how.kv_cache = kv_cache;
   how.max_tokens = new_tokens;
   how.ignore_eos = true;
   how.sampling.temperature = 0;
   return generate(model, nullptr, prompt, how);
+}
+
+double decode_one(LanguageModel& model, const ModelBenchOptions& o, const RandomStream& random) {
+  return static_cast<double>(o.new_tokens - 1) / run(model, random_prompt(model.spec(), 8, random), o.new_tokens, o.kv_cache).decode_seconds;
+}
+
+// Tokens per second of several texts at once, prompts left out.
+double decode_many(LanguageModel& model, const ModelBenchOptions& o, const RandomStream& random) {
+  Engine engine(model, nullptr, {.max_sequences = o.sequences, .kv_cache = o.kv_cache});
+  GenerateOptions how;
+  how.max_tokens = o.new_tokens;
+  how.ignore_eos = true;
+  how.sampling.temperature = 0;
+  for (int64_t i = 0; i < o.sequences; ++i) (void)engine.submit({random_prompt(model.spec(), 8, random.at("sequence", static_cast<uint64_t>(i))), how});
+  (void)engine.step({});  // the prompts, and the first tokens
+  const double prompts = engine.counts().seconds;
+  while (engine.step({})) {
+  }
+  return static_cast<double>(o.sequences * (o.new_tokens - 1)) / (engine.counts().seconds - prompts);
 }
 
 }  // namespace
@@ -86,7 +107,8 @@ std::shared_ptr<LanguageModel> random_packed_model(const ModelSpec& spec, const 
 }
 
 ModelBenchResult bench_model(const ModelBenchOptions& o, const std::function<void(const std::string&)>& note) {
-  if (o.prompt < 1 || o.new_tokens < 2 || o.turns < 1) fail(ErrorKind::usage, "prompt = {}, new tokens = {}, turns = {}: expected at least 1, 2 and 1", o.prompt, o.new_tokens, o.turns);
+  if (o.prompt < 1 || o.new_tokens < 2 || o.turns < 1 || o.sequences < 1)
+    fail(ErrorKind::usage, "prompt = {}, new tokens = {}, turns = {}, sequences = {}: expected at least 1, 2, 1 and 1", o.prompt, o.new_tokens, o.turns, o.sequences);
   const auto tell = [&](const std::string& text) {
     if (note) note(text);
   };
@@ -99,16 +121,16 @@ ModelBenchResult bench_model(const ModelBenchOptions& o, const std::function<voi
   for (int64_t turn = -1; turn < o.turns; ++turn) {  // the first one warms up
     const RandomStream random = RandomStream(o.seed, "prompt").at("turn", static_cast<uint64_t>(turn + 1));
     const Generated long_prompt = run(*model, random_prompt(model->spec(), o.prompt, random), 1);
-    const Generated short_prompt = run(*model, random_prompt(model->spec(), 8, random), o.new_tokens);
+    const double rate = o.sequences > 1 ? decode_many(*model, o, random) : decode_one(*model, o, random);
     if (turn < 0) continue;
     gbps.push_back(probe.read_gbps());
     prefill.push_back(static_cast<double>(o.prompt) / long_prompt.prefill_seconds);
-    decode.push_back(static_cast<double>(o.new_tokens - 1) / short_prompt.decode_seconds);
+    decode.push_back(rate);
     tell(fmt::format("turn {}: {:.1f} tokens/s prefill, {:.2f} tokens/s decoding", turn + 1, prefill.back(), decode.back()));
   }
   out.prefill_tokens_per_s = median(prefill);
   out.decode_tokens_per_s = median(decode);
-  out.decode_gbps = out.active_bytes * out.decode_tokens_per_s * 1e-9;
+  if (o.sequences == 1) out.decode_gbps = out.active_bytes * out.decode_tokens_per_s * 1e-9;
   out.roof_gbps = median(gbps);
   out.fraction_of_roof = out.decode_gbps / out.roof_gbps;
   if (!o.libtorch) return out;

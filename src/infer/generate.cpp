@@ -1,6 +1,8 @@
 #include "infer/generate.h"
 
 #include "core/ops.h"
+#include "core/paged_cache.h"
+#include "infer/engine.h"
 #include "infer/text_stream.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/eval_mode.h"
@@ -41,9 +43,8 @@ void check_prompt(const ModelSpec& spec, std::span<const int32_t> prompt) {
       fail(ErrorKind::usage, "token {} of the prompt has the id {}, outside the vocabulary of {}", i, prompt[i], spec.vocab_size);
 }
 
-// Runs `ids` behind what the cache holds; the logits of the last one.
-std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, const GenerateOptions& how, KvCache& cache) {
-  const auto count = static_cast<int64_t>(ids.size());
+// Runs `ids` behind what the cache holds; what comes out for each.
+torch::Tensor run_ids(LanguageModel& model, std::span<const int32_t> ids, const GenerateOptions& how, KvCache& cache) {
   const auto row_of = [](std::span<const int32_t> x) { return torch::tensor(std::vector<int64_t>(x.begin(), x.end()), torch::kInt64).view({1, -1}); };
   TokenBatch batch;
   batch.input_ids = row_of(ids);
@@ -52,26 +53,48 @@ std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> id
   ForwardOptions options;
   options.cache = &cache;
   options.first_token = cache.length;
-  const auto hidden = model.forward(batch, options).hidden;                           // [1, S, d]
-  const auto row = model.logits(hidden.select(1, count - 1)).to(torch::kFloat32).contiguous();  // [1, V]
-  return {row.data_ptr<float>(), row.data_ptr<float>() + row.numel()};
+  return model.forward(batch, options).hidden;  // [1, S, d]
 }
 
-// Bytes that `id` adds behind `before`. A few tokens of context, for decoders that look at their neighbours.
-std::string added_bytes(const Tokenizer& tokenizer, std::span<const int32_t> before, int32_t id) {
-  constexpr size_t kContext = 4;
-  std::vector<int32_t> window(before.end() - static_cast<std::ptrdiff_t>(std::min(kContext, before.size())), before.end());
-  const std::string old_text = tokenizer.decode(window);
-  window.push_back(id);
-  const std::string new_text = tokenizer.decode(window);
-  return new_text.size() >= old_text.size() ? new_text.substr(old_text.size()) : "";
+// Runs `ids` behind what the sequence of a paged cache holds.
+torch::Tensor run_ids(LanguageModel& model, std::span<const int32_t> ids, PagedCache& cache, int64_t sequence) {
+  cache.begin({{sequence, ids}});
+  ForwardOptions options;
+  options.paged = &cache;
+  auto hidden = model.forward({}, options).hidden;
+  cache.finish();
+  return hidden;
+}
+
+// A prompt may go through the model in pieces if no token's place among the others matters.
+bool goes_in_pieces(LanguageModel& model) {
+  for (const auto& [layer, moe] : model.moe_layers())
+    if (moe->causality() != Causality::strict) return false;
+  return true;
+}
+
+// The logits behind `ids`, which run(piece) takes in pieces: what is alive at once does not grow with a prompt.
+template <class Run>
+std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> ids, int64_t chunk, Run run) {
+  torch::Tensor hidden;
+  const auto size = static_cast<size_t>(goes_in_pieces(model) ? chunk : static_cast<int64_t>(ids.size()));
+  for (size_t first = 0; first < ids.size(); first += size) hidden = run(ids.subspan(first, std::min(size, ids.size() - first)));
+  const auto row = model.logits(hidden.select(1, hidden.size(1) - 1)).to(torch::kFloat32).contiguous();  // [1, V]
+  return {row.data_ptr<float>(), row.data_ptr<float>() + row.numel()};
 }
 
 // Logits of the next token, call after call; with a second pass when the options ask for contrast.
 class LogitSource {
  public:
   LogitSource(LanguageModel& model, const GenerateOptions& options, int64_t room)
-      : model_(model), options_(options), cache_(model.spec(), 1, room) {
+      : model_(model), options_(options) {
+    if (options.kv_cache == "float32") {
+      cache_.emplace(model.spec(), 1, room);
+    } else {
+      if (options.contrast.beta != 0) fail(ErrorKind::unsupported, "self-contrast keeps two caches in float32; it cannot have kv_cache = {}", options.kv_cache);
+      paged_.emplace(paged_layers(model.spec()), kernels::parse_kv_format(options.kv_cache), room);
+      sequence_ = paged_->open(room);
+    }
     if (options.contrast.beta == 0) return;
     weak_ = with_ranks(model, options.contrast.ranks);
     weak_cache_.emplace(model.spec(), 1, room);
@@ -79,33 +102,58 @@ class LogitSource {
 
   // Of the token behind `ids`, which come behind those of earlier calls.
   std::vector<float> next(std::span<const int32_t> ids) {
-    auto strong = next_logits(model_, ids, options_, cache_);
+    const auto with = [&](LanguageModel& model, KvCache& cache) {
+      return next_logits(model, ids, options_.prefill_chunk, [&](auto piece) { return run_ids(model, piece, options_, cache); });
+    };
+    if (paged_) return next_logits(model_, ids, options_.prefill_chunk, [&](auto piece) { return run_ids(model_, piece, *paged_, sequence_); });
+    auto strong = with(model_, *cache_);
     if (!weak_) return strong;
-    return contrast(strong, next_logits(*weak_, ids, options_, *weak_cache_), options_.contrast.beta, options_.contrast.alpha);
+    return contrast(strong, with(*weak_, *weak_cache_), options_.contrast.beta, options_.contrast.alpha);
   }
 
  private:
   LanguageModel& model_;
   const GenerateOptions& options_;
-  KvCache cache_;
+  std::optional<KvCache> cache_;
+  std::optional<PagedCache> paged_;
+  int64_t sequence_ = 0;
   std::shared_ptr<LanguageModel> weak_;
   std::optional<KvCache> weak_cache_;
 };
 
 }  // namespace
 
-Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt, const GenerateOptions& options,
-                   const TokenSink& sink) {
+std::string added_bytes(const Tokenizer& tokenizer, std::span<const int32_t> before, int32_t id) {
+  constexpr size_t kContext = 4;  // for decoders that look at their neighbours
+  std::vector<int32_t> window(before.end() - static_cast<std::ptrdiff_t>(std::min(kContext, before.size())), before.end());
+  const std::string old_text = tokenizer.decode(window);
+  window.push_back(id);
+  const std::string new_text = tokenizer.decode(window);
+  return new_text.size() >= old_text.size() ? new_text.substr(old_text.size()) : "";
+}
+
+void check_request(const ModelSpec& spec, const Tokenizer* tokenizer, std::span<const int32_t> prompt, const GenerateOptions& options) {
   check_sampling(options.sampling);
   check_contrast(options.contrast);
-  check_source(model.spec(), options);
-  check_prompt(model.spec(), prompt);
+  check_source(spec, options);
+  check_prompt(spec, prompt);
   if (options.max_tokens < 0) fail(ErrorKind::usage, "max_tokens = {}: expected 0 or a positive number", options.max_tokens);
+  (void)kernels::parse_kv_format(options.kv_cache);
+  if (options.prefill_chunk < 1) fail(ErrorKind::usage, "prefill_chunk = {}: expected at least 1", options.prefill_chunk);
   if (!tokenizer && !options.stop.empty()) fail(ErrorKind::usage, "stop strings need a tokenizer, and the model has none");
+}
+
+int64_t token_budget(const ModelSpec& spec, std::span<const int32_t> prompt, const GenerateOptions& options) {
+  return std::min(options.max_tokens, longest(spec) - static_cast<int64_t>(prompt.size()));
+}
+
+Generated generate(LanguageModel& model, const Tokenizer* tokenizer, std::span<const int32_t> prompt, const GenerateOptions& options,
+                   const TokenSink& sink) {
+  check_request(model.spec(), tokenizer, prompt, options);
   const EvalMode eval_mode(model);
   const ComputeScope compute(options.compute);
   const auto prompt_length = static_cast<int64_t>(prompt.size());
-  const int64_t budget = std::min(options.max_tokens, longest(model.spec()) - prompt_length);
+  const int64_t budget = token_budget(model.spec(), prompt, options);
   const RandomStream random = RandomStream(options.seed, "generate");
   const int32_t eos = options.end_id.value_or(tokenizer ? tokenizer->eos_id().value_or(-1) : -1);  // no token has the id -1
 

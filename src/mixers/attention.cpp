@@ -6,6 +6,7 @@
 // Options are what published models add: biases, RMSNorm of queries and keys per head (arXiv:2302.05442) or over the whole
 // projection, values of q, k and v clipped, a window (arXiv:2004.05150), a cap of the scores, sinks (arXiv:2309.17453).
 #include "core/ops.h"
+#include "core/paged_cache.h"
 #include "core/projection.h"
 #include "core/rotate_heads.h"
 #include "switchyard/error.h"
@@ -76,6 +77,10 @@ class Attention final : public Mixer {
       k = append(cache->state[0], cache->length, k);
       v = append(cache->state[1], cache->length, v);
     }
+    if (call.paged) {
+      const auto joined = call.paged->attend(s_.layer, q, k, v, o_.scale, o_.window).view({batch, seq, s_.num_heads * s_.head_dim});
+      return at_site(hook, "attn.o", joined, o_proj_(joined));
+    }
     const auto out = ops::attention(q, k, v, call.q_segments, call.k_segments,
                                     {.scale = o_.scale, .causal = s_.causal, .window = o_.window, .logit_cap = o_.logit_cap, .sinks = sinks_, .bias = call.position_bias});
     const auto joined = out.reshape({batch, seq, s_.num_heads * s_.head_dim});
@@ -91,6 +96,7 @@ class Attention final : public Mixer {
     return 2.0 * static_cast<double>(q_proj_.weight.numel() + k_proj_.weight.numel() + v_proj_.weight.numel() + o_proj_.weight.numel()) + 4.0 * q * keys;
   }
   int64_t rotary_dims() const override { return !s_.rotary || !o_.rotary ? 0 : s_.rotary_dims > 0 ? s_.rotary_dims : s_.head_dim; }
+  bool pages() const override { return s_.causal && !o_.sinks && o_.logit_cap == 0; }
   std::vector<Packable> packable() const override { return {{q_proj_.weight}, {k_proj_.weight}, {v_proj_.weight}, {o_proj_.weight}}; }
   std::vector<Site> sites() const override {
     const int64_t d = s_.d_model, q = s_.num_heads * s_.head_dim, kv = s_.num_kv_heads * s_.head_dim;

@@ -6,6 +6,7 @@
 #include "models/initial_weights.h"
 #include "models/mixer_of.h"
 #include "models/mixtures.h"
+#include "switchyard/error.h"
 
 #include <ATen/ATen.h>
 
@@ -112,7 +113,11 @@ torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input
 
 torch::Tensor Block::experts(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const auto input = gate_input(call, layer_);
-  return cache ? keep_experts(x, input, *cache, trace) : moe_->forward(x, input, &trace.moe);
+  if (cache) return keep_experts(x, input, *cache, trace);
+  const auto y = moe_->forward(x, input, &trace.moe);
+  if (call.paged && std::holds_alternative<ExpertMix>(trace.moe.routing.choice))
+    fail(ErrorKind::unsupported, "a paged cache: experts that are merged once per text (gate '{}') need a cache of one text", moe_->options().gate.kind);
+  return y;
 }
 
 torch::Tensor Block::dense(const torch::Tensor& x, const CallContext& call, const SiteHook& hook) {

@@ -5,6 +5,7 @@
 
 #include "core/ops.h"
 #include "core/packed_parameter.h"
+#include "core/paged_cache.h"
 #include "models/checkpointed_block.h"
 #include "models/encoder_stack.h"
 #include "models/initial_weights.h"
@@ -174,18 +175,29 @@ void LanguageModel::read_source(CallContext& call, const TokenBatch& batch, cons
 }
 
 ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions& options) {
-  const auto ids = batch.input_ids.to(torch::kInt64).contiguous();
+  const auto ids = options.paged ? options.paged->input_ids() : batch.input_ids.to(torch::kInt64).contiguous();
   check_ids(ids, spec_.vocab_size);
+  if (options.paged)
+    if (const std::string obstacle = paging_obstacle(); !obstacle.empty()) fail(ErrorKind::unsupported, "a paged cache: {}", obstacle);
   // A recomputed block gives gradient to its input alone; a decoder has the source as well.
   const bool recompute = options.checkpoint_activations && at::GradMode::is_enabled() && !options.cache && !encoder_;
-  const at::AutoGradMode grad(at::GradMode::is_enabled() && !options.cache);
+  const at::AutoGradMode grad(at::GradMode::is_enabled() && !options.cache && !options.paged);
 
   CallContext call;
   // Distances have no end; all other positions do.
-  call.positions = positions_of(batch, options, has_distances(spec_) ? std::numeric_limits<int64_t>::max() : spec_.max_positions);
+  TokenBatch tokens = batch;
+  if (options.paged) tokens.input_ids = ids, tokens.positions = options.paged->positions();
+  call.positions = positions_of(tokens, options, has_distances(spec_) ? std::numeric_limits<int64_t>::max() : spec_.max_positions);
   call.rotary = impl_->rotary.upto(call.positions.numel() > 0 ? call.positions.max().item<int64_t>() + 1 : 1);
-  set_segments(call, batch, options.cache);
-  set_previous(call, ids, options.cache);
+  if (options.paged) {
+    call.paged = options.paged;
+    call.token_ids = ids.view({-1});
+    call.sequence_ids = options.paged->sequence_ids();
+    call.previous_ids = options.paged->previous_ids();
+  } else {
+    set_segments(call, batch, options.cache);
+    set_previous(call, ids, options.cache);
+  }
   if (batch.tags.defined()) call.tags = batch.tags.to(torch::kInt64).reshape({-1});
   call.random = RandomStream(options.seed, "model").at("step", static_cast<uint64_t>(options.step));
   call.step = options.step;
@@ -240,6 +252,16 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
     options.trace->hidden_states.back() = out.hidden;
   }
   return out;
+}
+
+std::string LanguageModel::paging_obstacle() {
+  if (encoder_) return "a model with an encoder answers one source";
+  if (impl_->relative.defined() || spec_.positions == "sinusoidal") return fmt::format("positions = '{}' are counted per call", spec_.positions);
+  for (const auto& [layer, moe] : moe_layers())
+    if (moe->causality() == Causality::non_causal) return fmt::format("gate '{}' in layers.{}.ffn chooses among the tokens of a call", moe->options().gate.kind, layer);
+  for (const auto& module : modules(/*include_self=*/false))
+    if (auto* mixer = dynamic_cast<Mixer*>(module.get()); mixer && !mixer->pages()) return "a mixer of the model keeps a state of its own (only plain attention has pages)";
+  return "";
 }
 
 std::vector<Packable> LanguageModel::packable() {

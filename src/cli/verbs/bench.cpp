@@ -98,14 +98,15 @@ void run_model(ModelArguments args) {
   if (args.json) {
     const auto or_null = [&](double x) { return torch ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr); };
     return print_json({{"recipe", args.recipe}, {"weights", args.options.weights}, {"weight_bytes", r.weight_bytes}, {"active_bytes", r.active_bytes},
-                       {"prompt", args.options.prompt}, {"prefill_tokens_per_s", r.prefill_tokens_per_s}, {"decode_tokens_per_s", r.decode_tokens_per_s},
+                       {"prompt", args.options.prompt}, {"sequences", args.options.sequences}, {"kv_cache", args.options.kv_cache}, {"prefill_tokens_per_s", r.prefill_tokens_per_s}, {"decode_tokens_per_s", r.decode_tokens_per_s},
                        {"decode_gbps", r.decode_gbps}, {"roof_gbps", r.roof_gbps}, {"fraction_of_roof", r.fraction_of_roof},
                        {"torch_prefill_tokens_per_s", or_null(r.torch_prefill_tokens_per_s)}, {"ratio_libtorch", or_null(r.ratio_libtorch)},
                        {"threads", threads_in_use()}, {"isa", std::string(kernels::name_of(kernels::selected_isa()))}});
   }
   print_result("weights   {} in {}, {} of them for one token\n", format_bytes(r.weight_bytes), args.options.weights, format_bytes(r.active_bytes));
   print_result("prefill   {:.1f} tokens/s, {} tokens at once\n", r.prefill_tokens_per_s, args.options.prompt);
-  print_result("decoding  {:.2f} tokens/s, {:.1f} GB/s: {:.2f} of the {:.1f} GB/s that memory gives\n", r.decode_tokens_per_s, r.decode_gbps, r.fraction_of_roof, r.roof_gbps);
+  if (args.options.sequences > 1) print_result("decoding  {:.2f} tokens/s, {} texts at once\n", r.decode_tokens_per_s, args.options.sequences);
+  else print_result("decoding  {:.2f} tokens/s, {:.1f} GB/s: {:.2f} of the {:.1f} GB/s that memory gives\n", r.decode_tokens_per_s, r.decode_gbps, r.fraction_of_roof, r.roof_gbps);
   if (torch) print_result("libtorch  {:.1f} tokens/s prefill in float32: {:.2f} times as fast here\n", r.torch_prefill_tokens_per_s, r.ratio_libtorch);
 }
 
@@ -117,6 +118,8 @@ void add_model(CLI::App& verb) {
   model.add_option("--weights", args->options.weights, "of the large matrices")->check(CLI::IsMember({"float32", "bfloat16", "int8", "int4"}).description(""))->type_name("float32|bfloat16|int8|int4")->capture_default_str();
   model.add_option("--prompt", args->options.prompt, "tokens of a prefill")->type_name("N")->capture_default_str();
   model.add_option("--new-tokens", args->options.new_tokens, "tokens that are decoded")->type_name("N")->capture_default_str();
+  model.add_option("--sequences", args->options.sequences, "texts that are decoded at once")->type_name("N")->capture_default_str();
+  model.add_option("--kv-cache", args->options.kv_cache, "how keys and values are kept")->check(CLI::IsMember({"float32", "bfloat16", "int8"}).description(""))->type_name("float32|bfloat16|int8")->capture_default_str();
   model.add_option("--turns", args->options.turns, "of both, for the medians")->type_name("N")->capture_default_str();
   model.add_flag("--libtorch", args->options.libtorch, "time the prefill in ATen operations as well; its weights are float32: keep the model small");
   add_threads_option(model);

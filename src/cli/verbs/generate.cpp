@@ -2,6 +2,7 @@
 #include "base/files.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
+#include "cli/generate_many.h"
 #include "cli/output.h"
 #include "cli/sampling_options.h"
 #include "cli/terminal.h"
@@ -23,7 +24,9 @@ namespace {
 
 struct GenerateArguments {
   std::string model, prompt, prompt_file, source, dtype = "float32", weights = "auto";
+  std::string prompts_file;
   std::vector<int32_t> ids, source_ids;
+  EngineOptions engine;
   GenerateOptions options;
   bool json = false;
 };
@@ -84,6 +87,7 @@ void run_generate(GenerateArguments args) {
   check_sampling(args.options.sampling);
   args.options.compute = parse_compute_type(args.dtype);
   const Checkpoint checkpoint = load_checkpoint(find_model(args.model), /*with_training_state=*/false, args.weights);
+  if (!args.prompts_file.empty()) return generate_many(checkpoint, args.prompts_file, args.options, args.engine);
   const Tokenizer* tokenizer = checkpoint.tokenizer.get();
   const bool reads = checkpoint.model->encoder() != nullptr;
   if (!reads && (!args.source.empty() || !args.source_ids.empty())) fail(ErrorKind::usage, "{} has no encoder that could read a source", args.model);
@@ -113,6 +117,11 @@ VerbEntry verb_generate() {
             auto* prompt = verb.add_option("prompt", args->prompt, "text to continue; empty = at the start of a document")->type_name("TEXT");
             auto* file = verb.add_option("--prompt-file", args->prompt_file, "read the prompt from a file")->type_name("FILE")->excludes(prompt);
             verb.add_option("--ids", args->ids, "the prompt as token ids: 1,2,3")->delimiter(',')->type_name("IDS")->excludes(prompt)->excludes(file);
+            verb.add_option("--prompts-file", args->prompts_file, "many texts at once: one prompt per line, one JSON object per line comes out")->type_name("FILE")->excludes(prompt)->excludes(file);
+            verb.add_option("--batch", args->engine.max_sequences, "with --prompts-file: texts that run at once")->type_name("N")->capture_default_str();
+            verb.add_option("--kv-cache", args->options.kv_cache, "how keys and values are kept")->check(CLI::IsMember({"float32", "bfloat16", "int8"}).description(""))
+                ->type_name("float32|bfloat16|int8")->capture_default_str();
+            verb.add_option("--prefill-chunk", args->options.prefill_chunk, "tokens of a prompt that go through the model at once")->type_name("N")->capture_default_str();
             auto* source = verb.add_option("--source", args->source, "text that a model with an encoder reads: the question, or what is to be translated")->type_name("TEXT");
             verb.add_option("--source-ids", args->source_ids, "the source as token ids")->delimiter(',')->type_name("IDS")->excludes(source);
             add_sampling_options(verb, args->options);
@@ -121,6 +130,7 @@ VerbEntry verb_generate() {
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "ids, text and timing as JSON, when all is done");
             verb.footer("Examples:\n  switchyard generate runs/demo \"It was a dark\" --temperature 0.8 --top-p 0.95\n"
+                        "  switchyard generate runs/demo --prompts-file prompts.txt --batch 32 --weights int8 --kv-cache bfloat16\n"
                         "  switchyard generate model/ --ids 1,2,3 --ignore-eos --temperature 0 --max-tokens 16 --json\n"
                         "  switchyard generate switch-base-8/ --source \"A <extra_id_0> walks into a bar.\" --temperature 0");
             verb.callback([args] { run_generate(*args); });
