@@ -2,39 +2,20 @@
 //
 // A tile of A is 16 rows of 32 contraction steps, a tile of B is 16 pairs of contraction steps for 16 columns: row j holds,
 // column by column, steps 2j and 2j + 1. Both are 1 KiB. A packed panel is 32 rows or columns: for each 32 steps two tiles.
-//
-// Tile instructions are inline assembly with a memory clobber: GCC 12 declares neither that its tile loads read memory nor
-// that its ldtilecfg reads all 64 bytes. Each operand tile is zeroed after its last use, which costs nothing and nearly
-// doubles the rate while the other hyperthread of the core is busy (presumably spare tile registers are shared).
 #include <immintrin.h>
 
+#include "kernels/amx_tiles.h"
 #include "kernels/grouped_gemm_block.h"
 #include "kernels/transpose_avx512.h"
 
 namespace switchyard::kernels::gemm {
 namespace {
 
+using amx::kTileBytes;
 constexpr int64_t kSide = 16;                   // rows of a tile, columns of a tile of C
 constexpr int64_t kSteps = 32;                  // contraction steps in a tile
-constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kPanel = 2 * kSide;
 constexpr int64_t kGroup = 8 * kPanel;
-
-#define SW_TILE_LOAD(tile, base, stride) \
-  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(base), "r"(static_cast<int64_t>(stride)) : "memory")
-#define SW_TILE_STORE(tile, base, stride) \
-  __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(base), "r"(static_cast<int64_t>(stride)) : "memory")
-#define SW_TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::: "memory")
-#define SW_TILE_PRODUCT(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c ::: "memory")
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(TileConfig) == 64);
 
 __mmask16 first(int64_t n) { return n >= kSide ? 0xffff : n <= 0 ? 0 : static_cast<__mmask16>((1u << n) - 1); }
 
@@ -133,20 +114,17 @@ class TileOfC {
   alignas(64) float buffer_[kSide * kSide];
 };
 
-#define SW_START_SUM(tile, t)                     \
-  do {                                            \
-    if (p.add) {                                  \
-      (t).before_load();                          \
-      SW_TILE_LOAD(tile, (t).base(), (t).stride()); \
-    } else {                                      \
-      SW_TILE_ZERO(tile);                         \
-    }                                             \
-  } while (false)
-#define SW_STORE_SUM(tile, t)                      \
-  do {                                             \
-    SW_TILE_STORE(tile, (t).base(), (t).stride()); \
-    (t).after_store();                             \
-  } while (false)
+template <int kTile>
+[[gnu::always_inline]] inline void start_sum(const PackedProduct& p, TileOfC& t) {
+  if (!p.add) return amx::zero<kTile>();
+  t.before_load();
+  amx::load<kTile>(t.base(), t.stride());
+}
+template <int kTile>
+[[gnu::always_inline]] inline void store_sum(TileOfC& t) {
+  amx::store<kTile>(t.base(), t.stride());
+  t.after_store();
+}
 
 // A panel of A times a panel of B; kRowTiles and kColTiles say which of the four tiles of C exist.
 template <int kRowTiles, int kColTiles>
@@ -155,34 +133,34 @@ void panel_product(const PackedProduct& p, const char* a, const char* b, int64_t
   const int64_t rows = p.rows - row, cols = p.cols - col;
   TileOfC c00(c, p.ldc, rows, cols), c01(c + kSide, p.ldc, rows, cols - kSide);
   TileOfC c10(c + kSide * p.ldc, p.ldc, rows - kSide, cols), c11(c + kSide * p.ldc + kSide, p.ldc, rows - kSide, cols - kSide);
-  SW_START_SUM(0, c00);
-  if constexpr (kColTiles == 2) SW_START_SUM(1, c01);
-  if constexpr (kRowTiles == 2) SW_START_SUM(2, c10);
-  if constexpr (kRowTiles == 2 && kColTiles == 2) SW_START_SUM(3, c11);
+  start_sum<0>(p, c00);
+  if constexpr (kColTiles == 2) start_sum<1>(p, c01);
+  if constexpr (kRowTiles == 2) start_sum<2>(p, c10);
+  if constexpr (kRowTiles == 2 && kColTiles == 2) start_sum<3>(p, c11);
 
   for (int64_t k = 0; k < p.k; k += kSteps, a += 2 * kTileBytes, b += 2 * kTileBytes) {
-    SW_TILE_LOAD(4, a, 64);
-    SW_TILE_LOAD(6, b, 64);
-    SW_TILE_PRODUCT(0, 4, 6);
+    amx::load<4>(a, 64);
+    amx::load<6>(b, 64);
+    amx::add_bfloat16_product<0, 4, 6>();
     if constexpr (kColTiles == 2) {
-      SW_TILE_LOAD(7, b + kTileBytes, 64);
-      SW_TILE_PRODUCT(1, 4, 7);
+      amx::load<7>(b + kTileBytes, 64);
+      amx::add_bfloat16_product<1, 4, 7>();
     }
-    SW_TILE_ZERO(4);
+    amx::zero<4>();
     if constexpr (kRowTiles == 2) {
-      SW_TILE_LOAD(5, a + kTileBytes, 64);
-      SW_TILE_PRODUCT(2, 5, 6);
+      amx::load<5>(a + kTileBytes, 64);
+      amx::add_bfloat16_product<2, 5, 6>();
     }
-    SW_TILE_ZERO(6);
-    if constexpr (kRowTiles == 2 && kColTiles == 2) SW_TILE_PRODUCT(3, 5, 7);
-    if constexpr (kRowTiles == 2) SW_TILE_ZERO(5);
-    if constexpr (kColTiles == 2) SW_TILE_ZERO(7);
+    amx::zero<6>();
+    if constexpr (kRowTiles == 2 && kColTiles == 2) amx::add_bfloat16_product<3, 5, 7>();
+    if constexpr (kRowTiles == 2) amx::zero<5>();
+    if constexpr (kColTiles == 2) amx::zero<7>();
   }
 
-  SW_STORE_SUM(0, c00);
-  if constexpr (kColTiles == 2) SW_STORE_SUM(1, c01);
-  if constexpr (kRowTiles == 2) SW_STORE_SUM(2, c10);
-  if constexpr (kRowTiles == 2 && kColTiles == 2) SW_STORE_SUM(3, c11);
+  store_sum<0>(c00);
+  if constexpr (kColTiles == 2) store_sum<1>(c01);
+  if constexpr (kRowTiles == 2) store_sum<2>(c10);
+  if constexpr (kRowTiles == 2 && kColTiles == 2) store_sum<3>(c11);
 }
 
 void any_panel_product(const PackedProduct& p, const char* a, const char* b, int64_t row, int64_t col) {
@@ -199,8 +177,8 @@ void any_panel_product(const PackedProduct& p, const char* a, const char* b, int
 
 // Groups of columns, so that C is written in runs longer than a panel while the B of a group stays in the L2 cache.
 void multiply(const PackedProduct& p) noexcept {
-  static constexpr TileConfig config;  // other libraries in the process set their own
-  __asm__ volatile("ldtilecfg %0" ::"m"(config));
+  static constexpr amx::TileConfig config;  // other libraries in the process set their own
+  amx::configure(config);
   const int64_t a_panel_bytes = (p.k + kSteps - 1) / kSteps * 2 * kTileBytes;
   for (int64_t group = 0; group < p.cols; group += kGroup) {
     const int64_t end = p.cols - group < kGroup ? p.cols : group + kGroup;
@@ -209,7 +187,7 @@ void multiply(const PackedProduct& p) noexcept {
         any_panel_product(p, static_cast<const char*>(p.a) + row / kPanel * a_panel_bytes,
                           static_cast<const char*>(p.b) + col / kPanel * p.b_panel_bytes, row, col);
   }
-  __asm__ volatile("tilerelease");
+  amx::release();
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/amx_tiles.h"
+
 namespace switchyard::kernels {
 namespace {
 
@@ -39,12 +41,6 @@ SW_LOOP(bytes256, SW_BYTES256)
 SW_LOOP(bytes512, SW_BYTES512)
 
 // 32 x 32 outputs in four tiles over 8 tiles of each operand, again and again: as a kernel reads them, without memory.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
 #define SW_TILE_TURN(PRODUCT)                                                                                  \
   "tileloadd (%1,%2,1), %%tmm4\ntileloadd 16384(%1,%2,1), %%tmm6\n" PRODUCT " %%tmm6, %%tmm4, %%tmm0\n"          \
   "tileloadd 17408(%1,%2,1), %%tmm7\n" PRODUCT " %%tmm7, %%tmm4, %%tmm1\ntilezero %%tmm4\n"                      \
@@ -53,11 +49,11 @@ struct alignas(64) TileConfig {
 #define SW_TILE_LOOP(name, PRODUCT)                                                                             \
   void name(int64_t turns) {                                                                                    \
     alignas(64) static const char operands[32 << 10] = {};                                                      \
-    static const TileConfig config;                                                                             \
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));                                                             \
+    static constexpr amx::TileConfig config;                                                                    \
+    amx::configure(config);                                                                                     \
     for (int64_t turn = 0; turn < turns; ++turn)                                                                 \
       __asm__ volatile(SW_TILE_TURN(PRODUCT)::"r"(turn), "r"(operands + turn % 7 * 2048), "r"(int64_t{64}) : "memory"); \
-    __asm__ volatile("tilerelease");                                                                            \
+    amx::release();                                                                                             \
   }
 SW_TILE_LOOP(tiles_bf16, "tdpbf16ps")
 SW_TILE_LOOP(tiles_int8, "tdpbsud")
