@@ -1,4 +1,4 @@
-// The vector policy of tile_vectors.h for AVX-512; its two users add the products of bytes.
+// The vector policy of tile_vectors.h for AVX-512; those who use it add the products of bytes.
 #pragma once
 
 #include <immintrin.h>

@@ -5,11 +5,12 @@
 //
 // Rows are gathered on their way into the form of the multiplier, the activation is applied where the product of gate and
 // up leaves it, and results are added to y as they come. For few rows every weight is read once. Weights are used as they
-// are stored: float32 and bfloat16 multiply float32 activations (AMX: bfloat16 ones); integers multiply activations that are
-// quantised to int8 per row and group of the weights, with exact sums inside a group.
+// are stored: float32 and bfloat16 multiply float32 activations (AMX: bfloat16 multiplies activations rounded to bfloat16, which
+// tiles sum in float32); integers multiply activations that are quantised to int8 per row and group of the weights, with exact
+// sums inside a group.
 //
-// Every element is one chain of additions whose order depends on nothing but the sizes, and tokens sum their experts in
-// ascending order: the result is bit-identical for any number of threads and for any split of a batch, within one ISA.
+// Every element is a sum whose order depends on nothing but the sizes, and tokens sum their experts in ascending order: the
+// result is bit-identical for any number of threads and for any split of a batch, within one ISA.
 #pragma once
 
 #include <cstdint>

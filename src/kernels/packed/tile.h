@@ -22,7 +22,8 @@ struct RowBlock {
 };
 
 // c[r, 16 s + j] (+)= sum_p row[r][p] * strip s [p][j], p over lines [line0, line1) of the strips. For integer formats the lines
-// are whole groups. Sums run in ascending p in one chain per element: the same bits for any number of rows and strips.
+// are whole groups, for bfloat16 a multiple of 16. Sums run in ascending p in an order that nothing else decides: the same bits
+// for any number of rows and strips.
 struct TileCall {
   RowBlock rows;
   int64_t num_rows = 0;
@@ -43,6 +44,6 @@ struct TileKernel {
 // The kernel of the best instruction set at or below `isa`.
 [[nodiscard]] TileKernel tile_kernel(Isa isa, WeightFormat format);
 
-extern const TileKernel kScalarTiles[4], kAvx2Tiles[4], kAvx512Tiles[4], kVnniTiles[4];  // by WeightFormat; multiply null: none
+extern const TileKernel kScalarTiles[4], kAvx2Tiles[4], kAvx512Tiles[4], kVnniTiles[4], kAmxTiles[4];  // by WeightFormat; multiply null: none
 
 }  // namespace switchyard::kernels::packed
