@@ -1,4 +1,5 @@
 #include "core/ops.h"
+#include "kernels/isa.h"
 #include "switchyard/error.h"
 
 namespace switchyard {
@@ -9,7 +10,8 @@ thread_local ComputeType current_type = ComputeType::float32;
 ComputeType parse_compute_type(const std::string& name) {
   if (name == "float32" || name == "f32") return ComputeType::float32;
   if (name == "bfloat16" || name == "bf16") return ComputeType::bfloat16;
-  fail(ErrorKind::config, "compute = '{}': expected float32 or bfloat16", name);
+  if (name == "auto") return kernels::selected_isa() >= kernels::Isa::amx ? ComputeType::bfloat16 : ComputeType::float32;
+  fail(ErrorKind::config, "compute = '{}': expected auto, float32 or bfloat16", name);
 }
 
 const char* name_of(ComputeType type) { return type == ComputeType::float32 ? "float32" : "bfloat16"; }

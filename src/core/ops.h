@@ -16,7 +16,7 @@ namespace switchyard {
 // and accumulates in float32.
 enum class ComputeType { float32, bfloat16 };
 
-[[nodiscard]] ComputeType parse_compute_type(const std::string& name);  // float32 | bfloat16 (f32, bf16); Error{config}
+[[nodiscard]] ComputeType parse_compute_type(const std::string& name);  // float32 | bfloat16 (f32, bf16) | auto: bfloat16 where tiles multiply it; Error{config}
 [[nodiscard]] const char* name_of(ComputeType type);
 
 // The compute type of products made by this thread while the scope lives; backward uses the type of its forward.

@@ -110,7 +110,7 @@ void check_train(const Recipe& recipe, const Checks& check) {
   check.at_least("train.micro_batch", t.micro_batch, 0);
   if (t.batch_size % t.micro_batch_size() != 0)
     check.refuse("train.micro_batch", std::to_string(t.micro_batch), fmt::format("a divisor of train.batch_size = {}", t.batch_size));
-  check.one_of("train.compute", t.compute, {"bfloat16", "float32", "bf16", "f32"});
+  check.one_of("train.compute", t.compute, {"auto", "bfloat16", "float32", "bf16", "f32"});
   check.at_least("train.grad_clip", t.grad_clip, 0);
   check.at_least("train.log_every", t.log_every, 1);
   check.at_least("train.eval_every", t.eval_every, 0);

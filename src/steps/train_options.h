@@ -88,7 +88,7 @@ struct TrainOptions {
   int64_t batch_size = 16;
   int64_t seq_len = 256;
   int64_t micro_batch = 0;
-  std::string compute = "bfloat16";
+  std::string compute = "auto";
   OptimizerOptions optimizer = {};
   ScheduleOptions schedule = {};
   ConsistencyOptions consistency = {};
@@ -110,7 +110,7 @@ struct TrainOptions {
     v("batch_size", batch_size, "sequences per optimiser step");
     v("seq_len", seq_len, "tokens per sequence");
     v("micro_batch", micro_batch, "sequences per forward pass, gradients are accumulated; 0 = batch_size");
-    v("compute", compute, "arithmetic of matrix products: bfloat16 or float32; weights stay float32");
+    v("compute", compute, "arithmetic of matrix products: bfloat16, float32, or auto (bfloat16 on CPUs with AMX); weights stay float32");
     v("optimizer", optimizer, "AdamW");
     v("schedule", schedule, "learning rate over the steps");
     v("consistency", consistency, "two passes that must agree, for experts that are drawn at random");

@@ -71,7 +71,9 @@ TEST(LayerBench, RowsAddUp) {
         EXPECT_LE(r.max_error, dtype == "int4" ? 0.4 : dtype == "int8" ? 0.05 : dtype == "bfloat16" ? 0.02 : 1e-5) << dtype;
       }
       // One token: two experts and the shared one; bytes as the packed form has them.
-      if (!backward && dtype == "float32") EXPECT_NEAR(rows[0].gbps * rows[0].us * 1e3, 3 * 3 * 48 * 32 * 4, 1);
+      if (!backward && dtype == "float32") {
+        EXPECT_NEAR(rows[0].gbps * rows[0].us * 1e3, 3 * 3 * 48 * 32 * 4, 1);
+      }
     }
 }
 

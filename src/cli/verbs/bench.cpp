@@ -133,6 +133,7 @@ void add_model(CLI::App& verb) {
 VerbEntry verb_bench() {
   return {"bench", 49, "How fast this machine runs a layer or a model: against its limits and against libtorch", [](CLI::App& verb) {
             verb.require_subcommand(1);
+            verb.footer("Examples:\n  switchyard bench layer --shape olmoe --dtype bfloat16,int8 --tokens 1,16,512\n  switchyard bench model olmoe-1b-7b --weights int4");
             add_layer(verb);
             add_model(verb);
           }};

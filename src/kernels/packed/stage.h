@@ -2,6 +2,7 @@
 // work that threads take from a counter, and how a piece is done.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -60,14 +61,15 @@ inline constexpr int64_t kPieceFloats = 16 << 10;
 template <class Done>
 void multiply_piece(const TileKernel& kernel, const PackedWeights& w, const RowStore& store, int64_t first_row, const Unit& unit, int64_t strip0,
                     int64_t strip1, float* c, Done done) {
-  constexpr int64_t kHigh = 126;          // whole panels of 14 or 6 rows at a time: what of them is read again for the next strips stays in the L2 cache
-  constexpr int64_t kCachedLines = 256;   // of a strip, for high blocks: two strips of them stay in the L1 cache
-  const int64_t lines = w.scales_at() / kLineBytes, group_lines = is_integer(w.format()) ? w.group() / steps_of_line(w.format()) : lines;
-  for (int64_t row = unit.row0; row < unit.row1; row += kHigh) {
-    const int64_t rows = unit.row1 - row < kHigh ? unit.row1 - row : kHigh;
+  constexpr int64_t kCachedLines = 4096;  // of a strip, for high blocks: two strips of them and the rows beside them stay in the L2 cache
+  constexpr int64_t kTileLines = 16;      // AMX multiplies so many at once
+  const int64_t lines = w.scales_at() / kLineBytes, group_lines = is_integer(w.format()) ? w.group() / steps_of_line(w.format()) : 0;
+  const int64_t least = is_integer(w.format()) ? group_lines : kTileLines;
+  for (int64_t row = unit.row0; row < unit.row1; row += kernel.block_rows) {
+    const int64_t rows = std::min(unit.row1 - row, kernel.block_rows);
     const int64_t fitting = kPieceFloats / (kStrip * rows) / 2 * 2, together = fitting > 2 ? fitting : 2;
     const int64_t wanted = rows > 16 && lines > kCachedLines ? kCachedLines : lines;
-    const int64_t chunk = group_lines >= wanted ? group_lines : wanted / group_lines * group_lines;
+    const int64_t chunk = wanted == lines ? lines : std::max(wanted / least, int64_t{1}) * least;
     for (int64_t s = strip0; s < strip1; s += together) {
       const int64_t strips = strip1 - s < together ? strip1 - s : together;
       TileCall call{.rows = store.from(row - first_row), .num_rows = rows, .strips = w.strip(unit.expert, s), .strip_bytes = w.strip_bytes(),

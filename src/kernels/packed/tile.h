@@ -39,6 +39,7 @@ struct TileCall {
 struct TileKernel {
   RowForm form = RowForm::float32;
   void (*multiply)(const TileCall& call) noexcept = nullptr;
+  int64_t block_rows = 126;  // of a call, whole panels: what of them is read again for the next strips stays in the L2 cache
 };
 
 // The kernel of the best instruction set at or below `isa`.

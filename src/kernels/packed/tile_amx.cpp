@@ -161,6 +161,6 @@ void multiply(const TileCall& t) noexcept {
 }  // namespace
 
 // float32 has no tiles; int4 would have to be unpacked on its way into them.
-const TileKernel kAmxTiles[4] = {{}, {RowForm::bfloat16, multiply<WeightFormat::bfloat16>}, {RowForm::int8, multiply<WeightFormat::int8>}, {}};
+const TileKernel kAmxTiles[4] = {{}, {RowForm::bfloat16, multiply<WeightFormat::bfloat16>, 128}, {RowForm::int8, multiply<WeightFormat::int8>, 128}, {}};
 
 }  // namespace switchyard::kernels::packed

@@ -19,7 +19,7 @@ struct Avx512 : Avx512Vectors {
 }  // namespace
 
 const TileKernel kAvx512Tiles[4] = {{RowForm::float32, multiply<Avx512, Float32Tile<Avx512>>},
-                                    {RowForm::float32, multiply<Avx512, Bfloat16Tile<Avx512>>},
+                                    {RowForm::float32, multiply<Avx512, Bfloat16Tile<Avx512>>, 130},
                                     {RowForm::int8, multiply<Avx512, IntegerTile<Avx512, WeightFormat::int8>>},
                                     {RowForm::int8, multiply<Avx512, IntegerTile<Avx512, WeightFormat::int4>>}};
 

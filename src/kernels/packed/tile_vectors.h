@@ -96,7 +96,7 @@ struct Float32Tile {
 
 template <class V>
 struct Bfloat16Tile {
-  static constexpr int kRows = V::kRows, kBeside = 2;
+  static constexpr int kRows = V::kRows - 1, kBeside = 1;  // a mask takes registers as well
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -107,15 +107,15 @@ struct Bfloat16Tile {
       prefetch_weights<S>(t, w + line * kLineBytes);
       prefetch_rows<R>(t, x, 2 * line);
       prefetch_rows<R>(t, x, 2 * line + 1);
-      typename V::Float even[N], odd[N];
+      const auto pairs = [&](int i) { return V::load_int(w + i / kPerStrip * t.strip_bytes + line * kLineBytes + i % kPerStrip * 4 * V::kWidth); };
+      typename V::Float weights[N];
 #pragma GCC unroll 16
-      for (int i = 0; i < N; ++i) {
-        const auto pairs = V::load_int(w + i / kPerStrip * t.strip_bytes + line * kLineBytes + i % kPerStrip * 4 * V::kWidth);
-        even[i] = V::even_bf16(pairs);
-        odd[i] = V::odd_bf16(pairs);
-      }
-      add_step<V, R, N>(sums, even, x + 8 * line, t.rows.stride);
-      add_step<V, R, N>(sums, odd, x + 8 * line + 4, t.rows.stride);
+      for (int i = 0; i < N; ++i) weights[i] = V::even_bf16(pairs(i));
+      add_step<V, R, N>(sums, weights, x + 8 * line, t.rows.stride);
+      __asm__ volatile("" ::: "memory");  // read the line again rather than keep it in registers that the sums need
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) weights[i] = V::odd_bf16(pairs(i));
+      add_step<V, R, N>(sums, weights, x + 8 * line + 4, t.rows.stride);
     }
     sums.finish(t, c);
   }
