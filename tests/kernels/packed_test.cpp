@@ -2,6 +2,7 @@
 // weights stand for, and the promise of equal bits.
 #include <gtest/gtest.h>
 #include <omp.h>
+#include <sys/mman.h>
 
 #include <cmath>
 #include <cstring>
@@ -205,6 +206,46 @@ TEST_P(PackedLevel, RowsDoNotDependOnTheirNeighboursOrOnThreads) {
       ASSERT_EQ(0, std::memcmp(part.data(), whole.data() + 11 * n, part.size() * sizeof(float))) << rows << " rows, " << threads << " threads";
     }
   }
+}
+
+// Memory whose last byte lies in front of a page that cannot be read.
+class GuardedMemory {
+ public:
+  explicit GuardedMemory(int64_t bytes) : mapped_((static_cast<size_t>(bytes) + 4095) / 4096 * 4096 + 4096) {
+    block_ = static_cast<char*>(::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ::mprotect(block_ + mapped_ - 4096, 4096, PROT_NONE);
+    data = block_ + mapped_ - 4096 - bytes;
+  }
+  ~GuardedMemory() { ::munmap(block_, mapped_); }
+  GuardedMemory(const GuardedMemory&) = delete;
+  GuardedMemory& operator=(const GuardedMemory&) = delete;
+  char* data;
+
+ private:
+  size_t mapped_;
+  char* block_;
+};
+
+TEST_P(PackedLevel, NothingBehindStripsAndOutputsIsTouched) {
+  for (const int64_t k : {64, 259})
+    for (const int64_t strips : {1, 2, 3, 7})
+      for (const int64_t rows : {1, 3, 14, 33}) {
+        const auto w = packed_from(uniform_values(strips * kStrip * k, 19), format_, 1, strips * kStrip, k);
+        const TileKernel kernel = tile_kernel(selected_isa(), format_);
+        const GuardedMemory guarded(w.expert_bytes()), outputs(rows * strips * kStrip * 4);
+        std::memcpy(guarded.data, w.strip(0, 0), static_cast<size_t>(w.expert_bytes()));
+        RowStore store(kernel, w);
+        std::vector<char> memory(static_cast<size_t>(store.bytes(rows)) + 64);
+        store.place(memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64), rows);
+        const auto x = uniform_values(rows * k, 20);
+        for (int64_t r = 0; r < rows; ++r) store.write(row_kernels(), r, x.data() + r * k);
+        const int64_t lines = w.scales_at() / kLineBytes;
+        TileCall call{.rows = store.from(0), .num_rows = rows, .strips = guarded.data, .strip_bytes = w.strip_bytes(), .num_strips = strips, .scales_at = w.scales_at(),
+                      .line0 = 0, .line1 = lines, .group_lines = is_integer(format_) ? w.group() / steps_of_line(format_) : 0,
+                      .c = reinterpret_cast<float*>(outputs.data), .ldc = strips * kStrip};
+        kernel.multiply(call);
+        for (int64_t i = 0; i < rows * strips * kStrip; ++i) ASSERT_TRUE(std::isfinite(call.c[i])) << i;
+      }
 }
 
 TEST_P(PackedLevel, NotANumberInARowStaysInThatRow) {

@@ -12,7 +12,7 @@ namespace switchyard::kernels::packed {
 namespace {
 
 constexpr int64_t kRoundBytes = 48 << 20;         // of converted rows and inner activations that are alive at once
-constexpr int64_t kLeastParallelWork = 1 << 16;   // multiply-adds; below, one thread is as fast as waking the others
+constexpr int64_t kLeastParallelWork = 1 << 18;   // multiply-adds; below, one thread is as fast as waking the others
 constexpr int64_t kRowsAtATime = 16;              // gathered by a thread at a time
 
 // The call, its kernels and its memory.

@@ -11,7 +11,7 @@
 namespace switchyard::kernels::packed {
 namespace {
 
-constexpr int64_t kLeastParallelWork = 1 << 16;  // multiply-adds; below, one thread is as fast as waking the others
+constexpr int64_t kLeastParallelWork = 1 << 18;  // multiply-adds; below, one thread is as fast as waking the others
 
 // Columns of one row of a piece, [strips][16], to their places in a row of c.
 void place_columns(const PackedWeights& w, int64_t strip, int64_t strips, const float* from, float* c) {
