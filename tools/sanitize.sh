@@ -6,8 +6,10 @@ cd "$(dirname "$0")/.."
 jobs=${JOBS:-$(nproc)}
 
 # The program and the tests that start it (cli, systems, consumer) are left out: they run what the tests below run, as
-# processes, and would double the time.
-folders=(base kernels io data report core gates losses capacity dispatch comm mixers layer models infer vision eval steps)
+# processes, and would double the time. So are, unless SANITIZE_ALL=1, those that train (vision, eval, steps) or measure (bench):
+# minutes of the same kernels and operations.
+folders=(base kernels io data report core gates losses capacity dispatch comm mixers layer models infer)
+[ "${SANITIZE_ALL:-0}" = 1 ] && folders+=(vision eval steps bench)
 
 cmake -S . -B build-asan -G Ninja -DCMAKE_BUILD_TYPE=Release -DSWITCHYARD_SANITIZE=address,undefined -DCMAKE_CXX_FLAGS_RELEASE=-O1
 cmake --build build-asan -j "$jobs" --target "${folders[@]/%/_tests}"

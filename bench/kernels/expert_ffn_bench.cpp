@@ -67,7 +67,30 @@ Routed route(const Shape& s, int64_t tokens, uint32_t seed) {
   return r;
 }
 
-void run(const Options& options) {
+// The first tokens with plain loops: what the selected kernels compute must be what they compute, up to the roundings of sums
+// and, on AMX, of activations. False and a line of explanation if not.
+bool checked(const Shape& s, const std::string& title, const std::pair<PackedWeights, PackedWeights>& w) {
+  if (s.d * s.f > (8 << 20)) return true;  // plain loops would take minutes; the format was checked on the other shapes
+  constexpr int64_t kTokens = 2;
+  const Routed r = route(s, kTokens, 99);
+  std::vector<float> x(static_cast<size_t>(kTokens * s.d)), y(x.size()), want(x.size());
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i * 7 % 23) / 23 - 0.5f;
+  ExpertFfn call{.in = &w.first, .out = &w.second, .offsets = r.offsets.data(), .row_token = r.row_token.data(), .row_weight_index = r.weight_index.data(),
+                 .weights = r.weights.data(), .x = x.data(), .y = y.data(), .tokens = kTokens};
+  expert_ffn(call);
+  {
+    const ScopedIsa plain(Isa::scalar);
+    call.y = want.data();
+    expert_ffn(call);
+  }
+  float largest = 0, worst = 0;
+  for (size_t i = 0; i < y.size(); ++i) largest = std::max(largest, std::abs(want[i])), worst = std::max(worst, std::abs(y[i] - want[i]));
+  if (worst <= 1e-2f * largest) return true;
+  fmt::print(stderr, "{}: differs from plain loops by {} of {}\n", title, worst, largest);
+  return false;
+}
+
+bool run(const Options& options) {
   const Isa isa = selected_isa();
   const BandwidthProbe probe;
   double gbps = 0;
@@ -79,6 +102,7 @@ void run(const Options& options) {
       const std::string title = fmt::format("{} {}", s.name, name_of(format));
       if (title.find(options.only) == std::string::npos) continue;
       const Layers layers(s, format);
+      if (!checked(s, title, layers.all[0])) return false;
       const MultiplyUnit unit = is_integer(format) ? MultiplyUnit::int8 : format == WeightFormat::bfloat16 ? MultiplyUnit::bfloat16 : MultiplyUnit::float32;
       for (const int64_t tokens : {1, 4, 16, 64, 512, 4096}) {
         std::vector<Routed> routed;
@@ -104,12 +128,12 @@ void run(const Options& options) {
         std::fflush(stdout);
       }
     }
+  return true;
 }
 
 }  // namespace
 }  // namespace switchyard::bench
 
 int main(int argc, char** argv) {
-  switchyard::bench::run(switchyard::bench::Options::parse(argc, argv));
-  return 0;
+  return switchyard::bench::run(switchyard::bench::Options::parse(argc, argv)) ? 0 : 1;
 }

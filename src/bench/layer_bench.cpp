@@ -89,6 +89,8 @@ class Layers {
       torch_layers.emplace_back(*first, torch::kFloat32, o.backward);
       if (o.dtype != "float32") torch_layers.emplace_back(*first, torch::kBFloat16, o.backward);
     }
+    dense_ = expert_registry().make("swiglu", BankShape{.d_model = o.shape.d_model, .d_expert = (o.shape.top_k + o.shape.num_shared) * o.shape.d_expert, .seed = o.seed});
+    if (!o.backward) pack(*dense_);
     bytes_ = packed(*first);
     layers_.push_back(std::move(first));
     while (!o.backward && bytes_ > kCachedBytes && bytes_ * static_cast<int64_t>(layers_.size()) < kColdBytes) {
@@ -97,6 +99,7 @@ class Layers {
     }
   }
   [[nodiscard]] MoELayer& layer(int64_t turn) { return *layers_[static_cast<size_t>(turn) % layers_.size()]; }
+  [[nodiscard]] ExpertBank& dense() { return *dense_; }
   [[nodiscard]] bool cached() const { return bytes_ <= kCachedBytes; }
   // Weight bytes of one routed expert, and of what is shared.
   [[nodiscard]] double expert_bytes() const { return expert_bytes_; }
@@ -106,26 +109,30 @@ class Layers {
   std::vector<TorchLayer> torch_layers;
 
  private:
+  void pack(ExpertBank& bank) {
+    for (const Packable& part : bank.packable()) pack_parameter(part, kernels::packed::parse_weight_format(options_.dtype));
+  }
   // Packs a layer that only computes forward; the bytes of its weights.
   int64_t packed(MoELayer& layer) {
     int64_t bytes = 0;
-    const auto pack = [&](ExpertBank& bank, double& per_expert) {
+    const auto count = [&](ExpertBank& bank, double& per_expert) {
       per_expert = 0;
+      if (!options_.backward) pack(bank);
       for (const Packable& part : bank.packable()) {
-        if (!options_.backward) pack_parameter(part, kernels::packed::parse_weight_format(options_.dtype));
         const PackedWeights* weights = packed_form(part.parameter);
         const int64_t size = weights ? weights->bytes() : static_cast<int64_t>(part.parameter.nbytes());
         per_expert += static_cast<double>(size / part.parameter.size(0));
         bytes += size;
       }
     };
-    pack(layer.experts(), expert_bytes_);
-    if (layer.shared_experts()) pack(*layer.shared_experts(), shared_bytes_);
+    count(layer.experts(), expert_bytes_);
+    if (layer.shared_experts()) count(*layer.shared_experts(), shared_bytes_);
     return bytes;
   }
 
   const LayerBenchOptions& options_;
   std::vector<std::shared_ptr<MoELayer>> layers_;
+  std::shared_ptr<ExpertBank> dense_;
   int64_t bytes_ = 0;
   double expert_bytes_ = 0, shared_bytes_ = 0;
 };
@@ -143,6 +150,18 @@ torch::Tensor run_ours(MoELayer& layer, const Case& c, const TokenChoice& choice
   y.backward(c.dy);
   for (const auto& p : layer.parameters()) p.mutable_grad() = torch::Tensor();
   return y.detach();
+}
+
+void run_dense(ExpertBank& bank, const Case& c, const LayerBenchOptions& o) {
+  const ComputeScope compute(o.backward && o.dtype == "bfloat16" ? ComputeType::bfloat16 : ComputeType::float32);
+  const auto offsets = torch::tensor({int64_t{0}, c.x.size(0)}, torch::kInt64);
+  if (!o.backward) {
+    const torch::NoGradGuard no_grad;
+    (void)bank.forward(c.x, offsets, {});
+    return;
+  }
+  bank.forward(c.x.detach().requires_grad_(), offsets, {.training = true}).backward(c.dy);
+  for (const auto& p : bank.parameters()) p.mutable_grad() = torch::Tensor();
 }
 
 void run_torch(const TorchLayer& layer, const Case& c, const TokenChoice& choice, bool backward) {
@@ -190,7 +209,7 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
   row.tokens = tokens;
   row.max_error = largest_error(run_ours(layers.layer(0), c, c.choice(0), o), c.exact);
   for (const TorchLayer& layer : layers.torch_layers) run_torch(layer, c, c.choice(0), o.backward);  // warm
-  std::vector<double> ours, gbps, gflops;
+  std::vector<double> ours, dense, gbps, gflops;
   std::vector<std::vector<double>> torch_us(layers.torch_layers.size());
   const kernels::Isa isa = kernels::selected_isa();
   const auto start = Clock::now();
@@ -200,6 +219,7 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
     gflops.push_back(kernels::multiply_peak(isa, unit_of(o.dtype)));
     if (layers.cached()) (void)run_ours(layers.layer(0), c, c.choice(turn), o);  // the probe has emptied the caches
     ours.push_back(time_us([&](int call) { (void)run_ours(layers.layer(turn + call), c, c.choice(turn + call), o); }));
+    dense.push_back(time_us([&](int) { run_dense(layers.dense(), c, o); }));
     for (size_t i = 0; i < torch_us.size(); ++i)
       if (turn < 3 || torch_us[i].front() < o.seconds * 1e5) {
         if (layers.cached()) run_torch(layers.torch_layers[i], c, c.choice(turn), o.backward);
@@ -220,6 +240,8 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
   for (const auto& samples : torch_us)
     if (const double us = median(samples); row.torch_us == 0 || us < row.torch_us) row.torch_us = us;
   row.ratio_libtorch = row.torch_us / row.us;
+  row.dense_us = median(dense);
+  row.ratio_dense = row.us / row.dense_us;
   row.dispatch_share = dispatch_us(o, c) / row.us;
   return row;
 }

@@ -30,6 +30,7 @@ struct LayerBenchRow {
   double roof_gflops = 0, roof_gbps = 0;  // the limits, medians of the same turns
   double fraction_of_roof = 0;        // time of the roof over time of the call
   double torch_us = 0, ratio_libtorch = 0;  // its time over ours; 0 without the alternative
+  double dense_us = 0, ratio_dense = 0;  // of a dense network of equal arithmetic, one expert as wide as all that a token meets; our time over its
   double dispatch_share = 0;          // of sorting, gathering and adding back in the time of the call: experts of width 16 instead
   double max_error = 0;               // largest error against float64 on the first tokens, relative to the largest output
   int turns = 0;

@@ -67,6 +67,7 @@ TEST(LayerBench, RowsAddUp) {
         EXPECT_EQ(r.turns, 3);
         EXPECT_NEAR(r.gflops * r.us * 1e3, (backward ? 3 : 1) * 6.0 * 3 * 48 * 32 * static_cast<double>(r.tokens), 1);
         EXPECT_GT(r.ratio_libtorch, 0);
+        EXPECT_NEAR(r.ratio_dense * r.dense_us, r.us, 1e-6 * r.us);
         EXPECT_TRUE(r.roof == "memory" || r.roof == "compute");
         EXPECT_LE(r.max_error, dtype == "int4" ? 0.4 : dtype == "int8" ? 0.05 : dtype == "bfloat16" ? 0.02 : 1e-5) << dtype;
       }

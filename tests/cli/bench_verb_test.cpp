@@ -15,7 +15,7 @@ TEST(BenchVerb, LayerPrintsAnArrayOfCases) {
   const auto cases = json::parse(run.out);
   ASSERT_EQ(cases.size(), 4u);
   for (const auto& c : cases) {
-    for (const char* key : {"us", "gflops", "gbps", "fraction_of_roof", "ratio_libtorch", "max_error"}) EXPECT_GT(c[key].get<double>(), 0) << key;
+    for (const char* key : {"us", "gflops", "gbps", "fraction_of_roof", "ratio_libtorch", "ratio_dense", "max_error"}) EXPECT_GT(c[key].get<double>(), 0) << key;
     EXPECT_EQ(c["shape"], "demo");
     EXPECT_EQ(c["direction"], "forward");
     EXPECT_TRUE(c["roof"] == "memory" || c["roof"] == "compute");

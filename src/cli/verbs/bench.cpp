@@ -28,13 +28,13 @@ nlohmann::ordered_json json_of(const LayerArguments& args, const bench::LayerBen
   return {{"shape", o.shape.name}, {"dtype", o.dtype}, {"tokens", r.tokens}, {"direction", args.direction}, {"routing", o.routing}, {"us", r.us},
           {"gflops", r.gflops}, {"gbps", r.gbps}, {"roof", r.roof}, {"fraction_of_roof", r.fraction_of_roof},
           {"ratio_libtorch", or_null(o.alternative, r.ratio_libtorch)}, {"max_error", r.max_error}, {"us_libtorch", or_null(o.alternative, r.torch_us)},
-          {"roof_gflops", or_null(r.roof_gflops > 0, r.roof_gflops)}, {"roof_gbps", r.roof_gbps}, {"dispatch_share", or_null(!o.backward, r.dispatch_share)},
+          {"us_dense", r.dense_us}, {"ratio_dense", r.ratio_dense}, {"roof_gflops", or_null(r.roof_gflops > 0, r.roof_gflops)}, {"roof_gbps", r.roof_gbps}, {"dispatch_share", or_null(!o.backward, r.dispatch_share)},
           {"turns", r.turns}, {"threads", threads_in_use()}, {"isa", std::string(kernels::name_of(kernels::selected_isa()))}};
 }
 
 std::vector<std::string> cells(const bench::LayerBenchOptions& o, const LayerBenchRow& r) {
   return {o.shape.name, o.dtype, fmt::format("{}", r.tokens), fmt::format("{:.1f}", r.us), fmt::format("{:.1f}", r.gflops), fmt::format("{:.1f}", r.gbps),
-          r.roof, fmt::format("{:.2f}", r.fraction_of_roof), o.alternative ? fmt::format("{:.2f}", r.ratio_libtorch) : "-", fmt::format("{:.1e}", r.max_error)};
+          r.roof, fmt::format("{:.2f}", r.fraction_of_roof), o.alternative ? fmt::format("{:.2f}", r.ratio_libtorch) : "-", fmt::format("{:.2f}", r.ratio_dense), fmt::format("{:.1e}", r.max_error)};
 }
 
 void run_layer(LayerArguments args) {
@@ -58,7 +58,7 @@ void run_layer(LayerArguments args) {
   if (args.json) return print_json(all);
   print_result("{} threads, isa {}; limits {:.1f} GB/s, {:.0f} Gflop/s; {} routing, {}\n\n", threads_in_use(), kernels::name_of(kernels::selected_isa()), last.roof_gbps,
                last.roof_gflops, args.options.routing, args.direction == "both" ? "forward and backward" : "forward");
-  write_result(format_table({{"shape"}, {"weights"}, {"tokens", true}, {"us", true}, {"Gflop/s", true}, {"GB/s", true}, {"roof"}, {"of roof", true}, {"x libtorch", true}, {"error", true}}, rows));
+  write_result(format_table({{"shape"}, {"weights"}, {"tokens", true}, {"us", true}, {"Gflop/s", true}, {"GB/s", true}, {"roof"}, {"of roof", true}, {"x libtorch", true}, {"over dense", true}, {"error", true}}, rows));
 }
 
 void add_layer(CLI::App& verb) {
@@ -78,7 +78,8 @@ void add_layer(CLI::App& verb) {
   add_threads_option(layer);
   layer.add_flag("--json", args->json, "an array with one object per case");
   layer.footer("Weights lie in memory, not in the cache, when a call begins. The roof is the time to read the weights of the active experts or the\n"
-               "time of the arithmetic, whichever is longer, at limits that are measured between the turns.\n\n"
+               "time of the arithmetic, whichever is longer, at limits that are measured between the turns. The dense network has one expert as wide as\n"
+               "all that a token meets: equal arithmetic, and for a few tokens fewer bytes, which it may find in a cache.\n\n"
                "Examples:\n  switchyard bench layer --shape olmoe --dtype bfloat16,int8 --tokens 1,16,512\n"
                "  switchyard bench layer --shape demo --dtype float32 --tokens 4096 --direction both --json");
   layer.callback([args] { run_layer(*args); });
