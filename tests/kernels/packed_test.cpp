@@ -177,6 +177,21 @@ TEST_P(PackedLevel, ProductEqualsLoopsOverWhatIsStored) {
     }
 }
 
+// Columns come out in the order of the stored rows, however the strips lie.
+TEST_P(PackedLevel, ProductsDoNotDependOnTheOrderOfRows) {
+  const int64_t n = 58, k = 70;
+  const auto matrix = uniform_values(2 * n * k, 21), x = uniform_values(7 * k, 22);
+  const std::vector<int64_t> offsets{0, 3, 7};
+  std::vector<std::vector<float>> results;
+  for (const RowOrder order : {RowOrder::as_stored, RowOrder::gate_then_up, RowOrder::gate_up_alternating}) {
+    const auto w = packed_from(matrix, format_, 2, n, k, order);
+    results.emplace_back(static_cast<size_t>(7 * n), NAN);
+    packed_product({.w = &w, .offsets = offsets.data(), .a = x.data(), .c = results.back().data()});
+  }
+  EXPECT_EQ(results[1], results[0]);
+  EXPECT_EQ(results[2], results[0]);
+}
+
 TEST_P(PackedLevel, LongContractionsGoInPieces) {
   const int64_t n = 32, k = 4100 * steps_of_line(format_);  // more lines than a high block takes at a time
   const auto w = packed_from(uniform_values(n * k, 5), format_, 1, n, k);
