@@ -3,9 +3,9 @@
 #include <cstdio>
 #include <random>
 
-#include "fma_peak.h"
 #include "harness.h"
 #include "kernels/attention.h"
+#include "kernels/limits.h"
 #include "kernels/softmax.h"
 
 // The part of the CBLAS interface that is used here; its header is not on every system that has the library.
@@ -186,7 +186,7 @@ bool run_case(const Case& c, bool backward, double peak, const Options& options,
 int main(int argc, char** argv) {
   using namespace switchyard::bench;
   const Options options = Options::parse(argc, argv);
-  const double peak = fma_peak_gflops();
+  const double peak = multiply_peak(selected_isa(), MultiplyUnit::float32) / omp_get_max_threads();
   if (!options.json) fmt::print("{}; {:.0f} Gflop/s of multiply-adds per thread\n", machine_line(), peak);
   std::vector<Row> rows;
   for (const Case& c : kCases)

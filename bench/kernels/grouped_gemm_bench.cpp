@@ -2,9 +2,9 @@
 #include <cstdio>
 #include <random>
 
-#include "fma_peak.h"
 #include "harness.h"
 #include "kernels/grouped_gemm.h"
+#include "kernels/limits.h"
 #include "switchyard/error.h"
 
 // The part of the CBLAS interface that is used here; its header is not on every system that has the library.
@@ -188,9 +188,9 @@ void print_summary(const std::vector<Row>& rows) {
 int run(int argc, char** argv) {
   const Options options = Options::parse(argc, argv);
   openblas_set_num_threads(omp_get_max_threads());
-  const double peak = fma_peak_gflops();
+  const double peak = multiply_peak(selected_isa(), MultiplyUnit::float32) / omp_get_max_threads();
   if (!options.json)
-    fmt::print("grouped_gemm   {}   AVX-512 FMA peak {:.0f} GFLOP/s per thread   reps={}\n", machine_line(), peak, options.reps);
+    fmt::print("grouped_gemm   {}   multiply-add peak {:.0f} GFLOP/s per thread   reps={}\n", machine_line(), peak, options.reps);
   std::vector<Row> rows;
   for (const Shape& shape : shapes())
     for (const GemmForm form : {GemmForm::nt, GemmForm::nn, GemmForm::tn}) {

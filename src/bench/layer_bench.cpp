@@ -1,5 +1,6 @@
 #include "bench/layer_bench.h"
 
+#include "bench/median.h"
 #include "bench/torch_layer.h"
 #include "core/ops.h"
 #include "core/packed_parameter.h"
@@ -23,12 +24,6 @@ constexpr int64_t kRoutings = 8, kCheckedTokens = 2;
 constexpr int kMostTurns = 31;
 
 double us_since(Clock::time_point start) { return std::chrono::duration<double, std::micro>(Clock::now() - start).count(); }
-
-double median(std::vector<double> x) {
-  if (x.empty()) return 0;
-  std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
-  return x[x.size() / 2];
-}
 
 MoEOptions layer_options(const LayerShape& s, uint64_t seed) {
   return {.d_model = s.d_model, .d_expert = s.d_expert, .num_experts = s.num_experts, .gate = {"top_k", {{"k", s.top_k}}}, .num_shared_experts = s.num_shared, .seed = seed};

@@ -1,5 +1,6 @@
 #include "bench/model_bench.h"
 
+#include "bench/median.h"
 #include "core/packed_parameter.h"
 #include "core/torch_compat.h"
 #include "infer/engine.h"
@@ -15,11 +16,6 @@
 
 namespace switchyard::bench {
 namespace {
-
-double median(std::vector<double> x) {
-  std::nth_element(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2), x.end());
-  return x[x.size() / 2];
-}
 
 void fill(const torch::Tensor& parameter, const RandomStream& stream, double std) {
   constexpr int64_t kPiece = 1 << 16;

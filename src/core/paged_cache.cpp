@@ -1,12 +1,10 @@
 #include "core/paged_cache.h"
 
+#include "base/mapped_memory.h"
 #include "switchyard/error.h"
-
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
-#include <new>
 
 namespace switchyard {
 namespace {
@@ -15,30 +13,16 @@ using kernels::kPageTokens;
 
 int64_t pages_for(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
-std::shared_ptr<char> map_memory(int64_t bytes) {
-  const auto size = static_cast<size_t>(std::max<int64_t>(bytes, 1));
-  void* block = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (block == MAP_FAILED) throw std::bad_alloc();
-  return std::shared_ptr<char>(static_cast<char*>(block), [size](char* p) { ::munmap(p, size); });
-}
-
 }  // namespace
 
 PagedCache::PagedCache(const std::vector<LayerShape>& layers, KvFormat format, int64_t tokens) : format_(format) {
   const int64_t pages = std::max<int64_t>(pages_for(tokens), 1);
   for (const LayerShape& shape : layers) {
     const int64_t page_bytes = kernels::KvPages::page_bytes(format, std::max<int64_t>(shape.kv_heads, 1), shape.head_dim);
-    const auto memory = map_memory(pages * page_bytes);
+    const auto memory = mapped_memory(pages * page_bytes);
     layers_.push_back({{memory.get(), format, shape.kv_heads, shape.head_dim}, memory, shape});
   }
   for (int64_t page = pages - 1; page >= 0; --page) free_.push_back(static_cast<int32_t>(page));
-}
-
-int64_t PagedCache::bytes_per_token() const {
-  int64_t bytes = 0;
-  for (const Layer& layer : layers_)
-    if (layer.shape.kv_heads > 0) bytes += kernels::KvPages::page_bytes(format_, layer.shape.kv_heads, layer.shape.head_dim);
-  return bytes / kPageTokens;
 }
 
 int64_t PagedCache::open(int64_t longest) {

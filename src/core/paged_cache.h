@@ -35,7 +35,6 @@ class PagedCache {
   void close(int64_t sequence);  // its pages are free again
   [[nodiscard]] int64_t length(int64_t sequence) const { return sequences_.at(sequence).length; }
   [[nodiscard]] int64_t free_tokens() const { return static_cast<int64_t>(free_.size()) * kernels::kPageTokens; }
-  [[nodiscard]] int64_t bytes_per_token() const;
 
   // The tokens of the next call of the model, sequence by sequence. Throws Error{usage} for a sequence that outgrows its promise.
   void begin(const std::vector<PagedChunk>& chunks);

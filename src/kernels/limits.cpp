@@ -1,13 +1,11 @@
 #include "kernels/limits.h"
 
 #include <omp.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <new>
 
+#include "base/mapped_memory.h"
 #include "kernels/amx_tiles.h"
 
 namespace switchyard::kernels {
@@ -109,11 +107,7 @@ double multiply_peak(Isa isa, MultiplyUnit unit) {
   return best;
 }
 
-BandwidthProbe::BandwidthProbe(int64_t bytes) : bytes_(bytes) {
-  void* block = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED) throw std::bad_alloc();
-  ::madvise(block, static_cast<size_t>(bytes), MADV_HUGEPAGE);
-  data_ = std::shared_ptr<char>(static_cast<char*>(block), [bytes](char* p) { ::munmap(p, static_cast<size_t>(bytes)); });
+BandwidthProbe::BandwidthProbe(int64_t bytes) : bytes_(bytes), data_(mapped_memory(bytes, /*huge_pages=*/true)) {
   auto* words = reinterpret_cast<uint64_t*>(data_.get());
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < bytes / 8; ++i) words[i] = static_cast<uint64_t>(i) * 0x9e3779b97f4a7c15u;  // no two pages alike

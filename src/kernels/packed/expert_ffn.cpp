@@ -19,8 +19,8 @@ constexpr int64_t kRowsAtATime = 16;              // gathered by a thread at a t
 struct Run {
   explicit Run(const ExpertFfn& call)
       : f(call), in_kernel(tile_kernel(selected_isa(), call.in->format())), out_kernel(tile_kernel(selected_isa(), call.out->format())),
-        rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out), width(round_up(call.out->k(), kStrip)) {
-    if (!h.in_place()) inner_stride = width + kStrip;
+        rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out) {
+    if (!h.in_place()) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
   }
 
   // Bytes of `n` rows, and where they lie in `memory`.
@@ -55,8 +55,8 @@ struct Run {
       multiply_piece(out_kernel, *f.out, h, first_row, unit, piece.strip0, piece.strip1, c,
                      [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
                        const int64_t column = strip * kStrip, columns = std::min(strips * kStrip, f.out->n() - column);
-                       rows.add(n, columns, z, ldz, (f.row_token ? f.row_token : identity) + row, (f.row_weight_index ? f.row_weight_index : identity) + row, f.weights, f.y + column,
-                                f.out->n());
+                       rows.add(n, columns, z, ldz, (f.row_token ? f.row_token : identity) + row, (f.row_weight_index ? f.row_weight_index : identity) + row,
+                                f.weights, f.y + column, f.out->n());
                      });
   }
 
@@ -64,8 +64,7 @@ struct Run {
   TileKernel in_kernel, out_kernel;
   const RowKernels& rows;
   RowStore x, h;
-  int64_t width;             // of the inner activations, whole strips
-  float* inner = nullptr;    // [rows, width], the float32 form of h itself or apart from it
+  float* inner = nullptr;    // [rows, f], the float32 form of h itself or apart from it
   int64_t inner_stride = 0;
   int64_t first_row = 0;     // of the round
   const int64_t* identity = nullptr;

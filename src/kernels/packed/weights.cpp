@@ -1,14 +1,12 @@
 #include "kernels/packed/weights.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <iterator>
-#include <new>
 #include <vector>
 
+#include "base/mapped_memory.h"
 #include "kernels/bf16.h"
 #include "switchyard/error.h"
 
@@ -67,13 +65,6 @@ float int4_scale(const float* w, int64_t n) {
   return best;
 }
 
-char* map_memory(int64_t bytes) {
-  void* block = ::mmap(nullptr, static_cast<size_t>(std::max<int64_t>(bytes, 1)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED) throw std::bad_alloc();
-  ::madvise(block, static_cast<size_t>(bytes), MADV_HUGEPAGE);  // advice only: fewer TLB misses if the system agrees
-  return static_cast<char*>(block);
-}
-
 // Steps are padded so that a strip ends with a whole AMX tile (16 lines), integer formats also with a whole group of 64.
 int64_t padded_steps(WeightFormat f, int64_t k) { return round_up(k, f == WeightFormat::float32 ? 1 : f == WeightFormat::bfloat16 ? 32 : 64); }
 
@@ -98,8 +89,6 @@ WeightFormat parse_weight_format(std::string_view name) {
   fail(ErrorKind::usage, "weight format '{}': expected float32, bfloat16, int8 or int4 (f32 and bf16 for short)", name);
 }
 
-void Unmap::operator()(char* block) const noexcept { ::munmap(block, static_cast<size_t>(std::max<int64_t>(bytes, 1))); }
-
 PackedWeights::PackedWeights(WeightFormat format, int64_t experts, int64_t n, int64_t k, RowOrder order, int64_t group)
     : format_(format), order_(order), experts_(experts), n_(n), k_(k) {
   if (experts < 1 || n < 1 || k < 1) fail(ErrorKind::usage, "packed weights of {} experts [{}, {}]: expected positive sizes", experts, n, k);
@@ -111,7 +100,7 @@ PackedWeights::PackedWeights(WeightFormat format, int64_t experts, int64_t n, in
   strips_ = order == RowOrder::as_stored ? round_up(n, kStrip) / kStrip : 2 * (round_up(n / 2, kStrip) / kStrip);
   const int64_t scale_bytes = is_integer(format) ? groups() * kStrip * 2 : 0;
   strip_bytes_ = round_up(scales_at() + scale_bytes, kLineBytes);
-  data_ = std::unique_ptr<char, Unmap>(map_memory(bytes()), Unmap{bytes()});
+  data_ = mapped_memory(bytes(), /*huge_pages=*/true);
 }
 
 int64_t PackedWeights::source_row(int64_t strip, int64_t c) const {

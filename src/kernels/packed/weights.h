@@ -16,17 +16,14 @@ enum class RowOrder {
   gate_up_alternating  // rows gate 0, up 0, gate 1 ...: strips as above
 };
 
-// Returns memory that was mapped for a PackedWeights.
-struct Unmap {
-  int64_t bytes = 0;
-  void operator()(char* block) const noexcept;
-};
-
 class PackedWeights {
  public:
   // Room for `experts` matrices [n, k]. group = 0: default_group(format); else a multiple of 64, integer formats only.
   // With an order of two halves each half is padded to whole strips. Throws Error{usage} for sizes that cannot be.
   PackedWeights(WeightFormat format, int64_t experts, int64_t n, int64_t k, RowOrder order = RowOrder::as_stored, int64_t group = 0);
+
+  PackedWeights(PackedWeights&&) = default;
+  PackedWeights(const PackedWeights&) = delete;
 
   // Writes row r of an expert's matrix, k floats, to `out`. Called by several threads at once.
   using ReadRow = std::function<void(int64_t r, float* out)>;
@@ -58,7 +55,7 @@ class PackedWeights {
   WeightFormat format_;
   RowOrder order_;
   int64_t experts_, n_, k_, steps_, group_, strips_, strip_bytes_;
-  std::unique_ptr<char, Unmap> data_;
+  std::shared_ptr<char> data_;
 };
 
 }  // namespace switchyard::kernels::packed
