@@ -9,6 +9,7 @@ namespace {
 struct Avx2 {
   using Type = __m256;
   static constexpr int kWidth = 8, kRows = 6;
+  static constexpr int64_t kChunk = 256;
   static __m256i first(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }

@@ -1,8 +1,8 @@
 // Grouped product with vector FMA: packing and register tile, written once for AVX2 and AVX-512. Include it in one file
 // per instruction set; everything is in an unnamed namespace because each of those files is compiled with other flags.
 //
-// A vector policy V provides: Type, kWidth, kRows (tile height), zero, load, load_part (first n lanes, rest zero), store,
-// store_part, broadcast, fma, round_bf16, transpose (kWidth vectors in place).
+// A vector policy V provides: Type, kWidth, kRows (tile height), kChunk (BlockKernel::k_chunk), zero, load, load_part (first n
+// lanes, rest zero), store, store_part, broadcast, fma, round_bf16, transpose (kWidth vectors in place).
 // The tile of C is V::kRows x 2 vectors, all of it in registers. A packed panel holds, for each contraction step, its
 // kRows rows or 2 * kWidth columns side by side, as float32 (rounded to bfloat16 values if so asked).
 #pragma once
@@ -102,6 +102,8 @@ struct TileArguments {
   int64_t tail;  // lanes of the last vector that exist in C
 };
 
+constexpr int64_t kStepsAhead = 8;  // a panel of B comes from the L2 cache
+
 // C[kTileRows, (kVectors - 1) * kWidth + tail] (+)= a * b
 template <class V, int kTileRows, int kVectors>
 void tile(const TileArguments& t) {
@@ -115,9 +117,16 @@ void tile(const TileArguments& t) {
       const float* c = t.c + r * t.ldc + v * kW;
       sum[r][v] = !t.add ? V::zero() : v + 1 < kVectors || t.tail == kW ? V::load(c) : V::load_part(c, t.tail);
     }
+  // The next tile of C, which no hardware fetches: its rows are far apart.
+#pragma GCC unroll 16
+  for (int r = 0; r < kTileRows; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.c + r * t.ldc + (kVectors + v) * kW, 1);
   const float* a = t.a;
   const float* b = t.b;
   for (int64_t p = 0; p < t.k; ++p, a += kAStep, b += kBStep) {
+    __builtin_prefetch(b + kStepsAhead * kBStep);
+    __builtin_prefetch(b + kStepsAhead * kBStep + kW);
     typename V::Type right[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) right[v] = V::load(b + v * kW);
@@ -178,7 +187,7 @@ void multiply(const PackedProduct& p) noexcept {
 template <class V, bool kRound>
 constexpr BlockKernel fma_kernel() {
   constexpr int64_t kBlockRows = 280 / V::kRows * V::kRows;
-  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256,
+  return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = V::kChunk,
           .block_rows = kBlockRows, .unshared_rows = 2 * kBlockRows,
           .pack_a = pack<V, kRound, V::kRows>, .pack_b = pack<V, kRound, 2 * V::kWidth>, .multiply = multiply<V>};
 }
