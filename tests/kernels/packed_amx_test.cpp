@@ -22,9 +22,10 @@ float from_bf16(const char* p) {
 
 // Rows in a kernel's form and strips. The last strip has outputs that are padding.
 struct Product {
-  Product(const TileKernel& kernel, WeightFormat format, int64_t rows, int64_t strips, int64_t k, int64_t group = 0)
-      : kernel(kernel), w(format, 1, 16 * strips - 5, k, RowOrder::as_stored, group), store(kernel, w), memory(static_cast<size_t>(store.bytes(rows) + 64)) {
-    w.pack(0, uniform_values(w.n() * k, 1).data());
+  Product(const TileKernel& kernel, WeightFormat format, int64_t rows, int64_t strips, int64_t k, int64_t group = 0, int64_t experts = 1)
+      : kernel(kernel), w(format, experts, 16 * strips - 5, k, RowOrder::as_stored, group), store(kernel, w),
+        memory(static_cast<size_t>(store.bytes(rows) + 64)) {
+    for (int64_t e = 0; e < experts; ++e) w.pack(e, uniform_values(w.n() * k, 1 + 10 * static_cast<uint32_t>(e)).data());
     store.place(aligned(memory), rows);
     const auto x = uniform_values(rows * k, 2);
     for (int64_t r = 0; r < rows; ++r) store.write(row_kernels(), r, x.data() + r * k);
@@ -52,48 +53,54 @@ struct Product {
   std::vector<char> memory;
 };
 
+int stored_value(WeightFormat format, const char* strip, int64_t step, int64_t output) {
+  const auto byte = static_cast<uint8_t>(strip[step / steps_of_line(format) * kLineBytes + output * 4 + step % 4]);
+  return format == WeightFormat::int8 ? byte - kInt8Offset : (step % 8 < 4 ? byte & 15 : byte >> 4) - kInt4Offset;
+}
+
 // Integers are exact inside a group, and groups are added in order: the result is known to the last bit.
-float int8_result(const Product& p, int64_t r, int64_t j, float sum) {
+float integer_result(const Product& p, const char* strip, int64_t r, int64_t j, float sum) {
   const RowBlock rows = p.store.from(r);
-  const char* strip = p.w.strip(0, j / 16);
   for (int64_t g = 0; g < p.w.groups(); ++g) {
     int64_t dot = 0;
-    for (int64_t s = g * p.w.group(); s < std::min((g + 1) * p.w.group(), p.w.steps()); ++s)
-      dot += rows.data[s] * (static_cast<uint8_t>(strip[s / 4 * kLineBytes + j % 16 * 4 + s % 4]) - kInt8Offset);
-    sum = std::fma(static_cast<float>(dot), from_bf16(strip + p.w.scales_at() + 2 * (16 * g + j % 16)) * rows.scales[g], sum);
+    for (int64_t s = g * p.w.group(); s < std::min((g + 1) * p.w.group(), p.w.steps()); ++s) dot += rows.data[s] * stored_value(p.w.format(), strip, s, j);
+    sum = std::fma(static_cast<float>(dot), from_bf16(strip + p.w.scales_at() + 2 * (16 * g + j)) * rows.scales[g], sum);
   }
   return sum;
 }
 
 // At most 2^-24 of the sum of magnitudes per addition.
-void expect_bfloat16_result(const Product& p, int64_t r, int64_t j, float start, float got) {
+void expect_bfloat16_result(const Product& p, const char* strip, int64_t r, int64_t j, float start, float got) {
   const RowBlock rows = p.store.from(r);
-  const char* strip = p.w.strip(0, j / 16);
   double sum = start, magnitude = std::abs(start);
   for (int64_t s = 0; s < p.w.steps(); ++s) {
-    const double term = static_cast<double>(from_bf16(rows.data + 2 * s)) * from_bf16(strip + s / 2 * kLineBytes + 4 * (j % 16) + 2 * (s % 2));
+    const double term = static_cast<double>(from_bf16(rows.data + 2 * s)) * from_bf16(strip + s / 2 * kLineBytes + 4 * j + 2 * (s % 2));
     sum += term;
     magnitude += std::abs(term);
   }
-  ASSERT_NEAR(got, sum, static_cast<double>(p.w.k() + 2) * 0x1p-24 * magnitude) << "row " << r << ", output " << j;
+  ASSERT_NEAR(got, sum, static_cast<double>(p.w.k() + 2) * 0x1p-24 * magnitude);
+}
+
+// Of output j of an expert.
+void expect_result(const Product& p, int64_t expert, int64_t r, int64_t j, float start, float got) {
+  SCOPED_TRACE(testing::Message() << "row " << r << ", output " << j);
+  const char* strip = p.w.strip(expert, j / 16);
+  if (p.w.format() == WeightFormat::bfloat16)
+    expect_bfloat16_result(p, strip, r, j % 16, start, got);
+  else
+    ASSERT_EQ(got, integer_result(p, strip, r, j % 16, start));
 }
 
 void expect_results(const Product& p, const Output& c, int64_t rows, int64_t strips, bool add) {
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < 16 * strips; ++j) {
-      const float start = add ? c.before(r, j) : 0;
-      if (p.w.format() == WeightFormat::bfloat16)
-        ASSERT_NO_FATAL_FAILURE(expect_bfloat16_result(p, r, j, start, c.at(r, j)));
-      else
-        ASSERT_EQ(c.at(r, j), int8_result(p, r, j, start)) << "row " << r << ", output " << j;
-    }
+    for (int64_t j = 0; j < 16 * strips; ++j) ASSERT_NO_FATAL_FAILURE(expect_result(p, 0, r, j, add ? c.before(r, j) : 0, c.at(r, j)));
 }
 
 class PackedOnTiles : public OnTiles {
  protected:
   void SetUp() override { skip_unless_it_runs(false); }
   static const TileKernel& kernel(WeightFormat f) { return (GetParam() == Tiles::cpu ? kAmxTiles : kModelTiles)[static_cast<int>(f)]; }
-  static constexpr WeightFormat kFormats[] = {WeightFormat::bfloat16, WeightFormat::int8};
+  static constexpr WeightFormat kFormats[] = {WeightFormat::bfloat16, WeightFormat::int8, WeightFormat::int4};
 };
 INSTANTIATE_TEST_SUITE_P(Where, PackedOnTiles, testing::Values(Tiles::model, Tiles::cpu), tiles_name);
 
@@ -105,6 +112,27 @@ TEST_P(PackedOnTiles, EqualLoopsForAnyLengthAlsoAdded) {
         const Product p(kernel(format), format, 40, 5, k, is_integer(format) ? 128 : 0);
         for (const int64_t rows : {3, 40}) ASSERT_NO_FATAL_FAILURE(expect_results(p, p.run(0, rows, 0, 5, p.lines(), add), rows, 5, add));
       }
+}
+
+// Some groups are longer than what int4 expands at a time, others do not divide it; the last one is short.
+TEST_P(PackedOnTiles, EqualLoopsForAnyGroup) {
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
+    for (const int64_t group : {64, 192, 320, 1024})
+      for (const int64_t rows : {1, 16, 17, 70}) {
+        SCOPED_TRACE(testing::Message() << name_of(format) << ", group " << group << ", rows " << rows);
+        const Product p(kernel(format), format, rows, 5, 1700, group);
+        ASSERT_NO_FATAL_FAILURE(expect_results(p, p.run(0, rows, 0, 5, p.lines(), true), rows, 5, true));
+      }
+}
+
+TEST_P(PackedOnTiles, IntegersHaveTheBitsOfVectors) {
+  if (!cpu_has(Isa::vnni)) GTEST_SKIP() << "this CPU has no VNNI";
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
+    for (const int64_t rows : {5, 70}) {
+      const Product tiles(kernel(format), format, rows, 5, 1700), vectors(kVnniTiles[static_cast<int>(format)], format, rows, 5, 1700);
+      const Output on_tiles = tiles.run(0, rows, 0, 5, tiles.lines(), true), on_vectors = vectors.run(0, rows, 0, 5, vectors.lines(), true);
+      for (int64_t r = 0; r < rows; ++r) ASSERT_EQ(0, std::memcmp(on_tiles.row(r), on_vectors.row(r), 64 * 5)) << name_of(format) << ", row " << r;
+    }
 }
 
 TEST_P(PackedOnTiles, AnyRowsAndStripsHaveTheBitsOfTheWholeAndTouchNothingElse) {
@@ -157,6 +185,30 @@ TEST_P(PackedOnTiles, ADrivenPieceHasTheBitsOfTheWhole) {
   }
 }
 
+// Experts of no rows, of few and of many: each with its own strips.
+TEST_P(PackedOnTiles, PiecesOfExpertsEqualLoops) {
+  for (const WeightFormat format : kFormats) {
+    SCOPED_TRACE(name_of(format));
+    const std::vector<Unit> units{{1, 0, 1}, {2, 1, 38}, {4, 38, 43}};  // of experts 0 and 3 nobody asks
+    const Product p(kernel(format), format, 43, 3, 300, 0, 5);
+    std::vector<Piece> pieces;
+    cut_units(units, p.w, 2, pieces);
+    std::vector<float> c(kPieceFloats);
+    int64_t seen = 0;
+    for (const Piece& piece : pieces) {
+      const Unit& unit = units[static_cast<size_t>(piece.unit)];
+      multiply_piece(p.kernel, p.w, p.store, 0, unit, piece.strip0, piece.strip1, c.data(),
+                     [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
+                       seen += n * strips;
+                       for (int64_t r = 0; r < n; ++r)
+                         for (int64_t j = 0; j < 16 * strips; ++j)
+                           ASSERT_NO_FATAL_FAILURE(expect_result(p, unit.expert, row + r, 16 * strip + j, 0, z[r * ldz + j]));
+                     });
+    }
+    EXPECT_EQ(seen, 43 * 3);
+  }
+}
+
 TEST_P(PackedOnTiles, NotANumberInARowStaysInThatRow) {
   for (const WeightFormat format : kFormats) {
     Product p(kernel(format), format, 3, 2, 100);
@@ -171,7 +223,7 @@ TEST_P(PackedOnTiles, NotANumberInARowStaysInThatRow) {
 
 TEST(PackedTiles, FormatsWithoutTilesAreLeftToTheLevelsBelow) {
   for (const WeightFormat f : kAllFormats) {
-    const bool tiles = f == WeightFormat::bfloat16 || f == WeightFormat::int8;
+    const bool tiles = f != WeightFormat::float32;
     EXPECT_EQ(kAmxTiles[static_cast<int>(f)].multiply != nullptr, tiles) << name_of(f);
     EXPECT_EQ(tile_kernel(Isa::amx, f).multiply, (tiles ? kAmxTiles[static_cast<int>(f)] : tile_kernel(Isa::vnni, f)).multiply) << name_of(f);
   }
