@@ -15,10 +15,10 @@
 namespace switchyard {
 
 // What the mixers keep of the tokens seen so far: of attention keys and values [B, capacity, G, c], of which the first `length`
-// are set; of a state space its state. Nothing of a layer without a mixer.
+// are set; of a state space its state. Nothing of a layer without a mixer. States lie on `device`, that of the model.
 class KvCache {
  public:
-  KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity);
+  KvCache(const ModelSpec& spec, int64_t batch, int64_t capacity, torch::Device device = torch::kCPU);
   int64_t length = 0;
   std::vector<std::vector<torch::Tensor>> states;  // by layer, as Mixer::new_state makes them
   torch::Tensor segments;  // [B, capacity] int32; -1 hides a position (padding)
@@ -79,6 +79,12 @@ class LanguageModel : public torch::nn::Module {
   void pack_weights(const std::string& format);
   // What pack_weights packs, the output layer left out when it is the embedding.
   [[nodiscard]] std::vector<Packable> packable();
+
+  // Moves embeddings, mixers, experts, norms and the output layer to a device, where forward then computes in libtorch's operations;
+  // routers stay on the CPU, and so do ids, positions, routes and the statistics of routing. Hidden states and logits lie on the
+  // device. For a model without packed weights; an optimiser is made afterwards.
+  void to_device(torch::Device device);
+  [[nodiscard]] torch::Device device() const;
 
   // Why several sequences cannot go through the model in one call on a paged cache; empty if they can.
   [[nodiscard]] std::string paging_obstacle();

@@ -1,5 +1,6 @@
 #include "core/ffn_bank.h"
 
+#include "core/expert_of_rows.h"
 #include "core/ops.h"
 #include "core/packed_parameter.h"
 #include "core/torch_compat.h"
@@ -47,9 +48,7 @@ FfnBank::FfnBank(const BankShape& s, FfnForm form, const FfnOptions& o)
 }
 
 torch::Tensor FfnBank::run(const torch::Tensor& rows, const torch::Tensor& offsets, const Weights& w, const RowContext& context) const {
-  torch::Tensor expert;  // [N] of each row
-  if (w.b_in.defined()) expert = torch::arange(w.in.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
-  const auto shifted = [&](const torch::Tensor& x, const torch::Tensor& bias) { return bias.defined() ? x + bias.index_select(0, expert) : x; };
+  const auto shifted = [&](const torch::Tensor& x, const torch::Tensor& bias) { return bias.defined() ? x + of_experts(bias, offsets) : x; };
   auto z = shifted(ops::grouped_linear(rows, offsets, w.in), w.b_in);  // [N, f] or [N, 2f]
   if (form_.interleaved) z = z.view({-1, d_expert_, 2}).transpose(1, 2).reshape({-1, 2 * d_expert_});
   if (context.at_site) z = with_sites(rows, z, context.at_site);
@@ -89,7 +88,7 @@ torch::Tensor FfnBank::dropped(const torch::Tensor& inner, const torch::Tensor& 
     for (int64_t r = end[e]; r < end[e + 1]; ++r)
       stream.fill_uniform(mask.data_ptr<float>() + r * width, width, static_cast<uint64_t>((context.first_token + token[r]) * width));
   }
-  return inner * (mask >= dropout_).to(inner.scalar_type()) / (1 - dropout_);
+  return inner * (mask >= dropout_).to(inner.device(), inner.scalar_type()) / (1 - dropout_);
 }
 
 torch::Tensor FfnBank::forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) {
@@ -132,7 +131,7 @@ FfnBank::Weights FfnBank::merged(const Weights& w, const torch::Tensor& mix) {
     if (!x.defined()) return x;
     auto shape = x.sizes().vec();
     shape[0] = mix.size(0);
-    return at::matmul(mix.to(x.scalar_type()), x.flatten(1)).view(shape);
+    return at::matmul(mix.to(x.device(), x.scalar_type()), x.flatten(1)).view(shape);
   };
   return {averaged(w.in), averaged(w.out), averaged(w.b_in), averaged(w.b_out)};
 }

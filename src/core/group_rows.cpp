@@ -1,5 +1,6 @@
 #include "core/group_rows.h"
 
+#include "core/beside.h"
 #include "core/sequences.h"
 
 #include <ATen/ATen.h>
@@ -26,13 +27,13 @@ GroupRows::GroupRows(const torch::Tensor& group_of, int64_t groups) : groups_(gr
 }
 
 torch::Tensor GroupRows::pack(const torch::Tensor& rows, double fill) const {
-  const auto in_place = in_order_ ? rows : with_row(rows, fill).index_select(0, row_of_);
+  const auto in_place = in_order_ ? rows : with_row(rows, fill).index_select(0, beside(rows, row_of_));
   return in_place.reshape({groups_, longest_, rows.size(1)});
 }
 
 torch::Tensor GroupRows::unpack(const torch::Tensor& packed) const {
   const auto flat = packed.reshape({groups_ * longest_, packed.size(2)});
-  return in_order_ ? flat : with_row(flat, 0).index_select(0, place_of_);
+  return in_order_ ? flat : with_row(flat, 0).index_select(0, beside(flat, place_of_));
 }
 
 }  // namespace switchyard

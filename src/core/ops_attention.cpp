@@ -1,3 +1,4 @@
+#include "core/beside.h"
 #include "core/ops.h"
 #include "core/torch_compat.h"
 #include "kernels/attention.h"
@@ -58,9 +59,10 @@ struct Attention : torch::autograd::Function<Attention> {
 
 // Who is seen: [B or 1, 1, Sq, Sk] for the queries first .. first + Sq - 1 of `all` that stand behind `keys` - `all` older keys.
 torch::Tensor visible(int64_t first, int64_t queries, int64_t all, int64_t keys, const torch::Tensor& q_segment, const torch::Tensor& k_segment,
-                      const AttentionOptions& o) {
-  const auto query = (torch::arange(queries, torch::kInt64) + (first + keys - all)).unsqueeze(1), key = torch::arange(keys, torch::kInt64).unsqueeze(0);
-  auto out = torch::ones({queries, keys}, torch::kBool);
+                      const AttentionOptions& o, torch::Device device) {
+  const auto numbers = torch::TensorOptions(torch::kInt64).device(device);
+  const auto query = (torch::arange(queries, numbers) + (first + keys - all)).unsqueeze(1), key = torch::arange(keys, numbers).unsqueeze(0);
+  auto out = torch::ones({queries, keys}, numbers.dtype(torch::kBool));
   if (o.causal) out = out & (key <= query);
   if (o.window > 0) out = out & (key > query - o.window);
   out = out.view({1, 1, queries, keys});
@@ -75,7 +77,7 @@ torch::Tensor some_queries(int64_t first, int64_t all, const torch::Tensor& q, c
   auto scores = at::matmul(q, k.transpose(-1, -2)) * o.scale;  // [B, H, Sq, Sk]
   if (o.logit_cap > 0) scores = at::tanh(scores / o.logit_cap) * o.logit_cap;
   if (o.bias.defined()) scores = scores + o.bias.slice(2, first, first + queries);
-  const auto seen = visible(first, queries, all, keys, q_segment, k_segment, o);
+  const auto seen = visible(first, queries, all, keys, q_segment, k_segment, o, q.device());
   if (o.stick_breaking) {
     // ln a_ij = ln sigmoid(s_ij) + sum over m > j of ln(1 - sigmoid(s_im)), the sum from the nearest token on.
     const auto missed = at::where(seen, at::log_sigmoid(-scores), torch::zeros({}, scores.options()));
@@ -117,7 +119,7 @@ torch::Tensor attention(const torch::Tensor& q, const torch::Tensor& k, const to
   AttentionOptions o = options;
   if (o.scale == 0) o.scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
   const bool plain = (o.window <= 0 || (o.causal && o.window >= k.size(1))) && o.logit_cap == 0 && !o.sinks.defined() && !o.bias.defined() && !o.stick_breaking;
-  if (!on_kernels(q) || !plain) return reference(q, k, v, q_segment, k_segment, o);
+  if (!on_kernels(q) || !plain) return reference(q, k, v, beside(q, q_segment), beside(q, k_segment), o);
   // An autograd function takes no undefined tensor: an empty one stands for "no segments".
   const auto ints = [](const torch::Tensor& s) { return s.defined() ? s.to(torch::kInt32).contiguous() : torch::empty({0}, torch::kInt32); };
   const int64_t width = v.size(3), missing = q.size(3) - width;  // the kernel knows one width: zeros fill narrower values

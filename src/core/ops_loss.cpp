@@ -1,3 +1,4 @@
+#include "core/beside.h"
 #include "core/ops.h"
 #include "core/torch_compat.h"
 #include "kernels/cross_entropy.h"
@@ -41,9 +42,9 @@ torch::Tensor cross_entropy(const torch::Tensor& logits, const torch::Tensor& la
   if (const auto bad = kernels::first_label_outside(logits.size(0), logits.size(1), labels.data_ptr<int64_t>()); bad >= 0)
     fail(ErrorKind::checkpoint, "token {} of the batch is {}, the vocabulary has {} tokens", bad, labels[bad].item<int64_t>(), logits.size(1));
   if (on_kernels(logits)) return CrossEntropy::apply(logits, labels);
-  const auto scored = labels >= 0;
-  const auto picked = at::log_softmax(logits, -1).gather(1, labels.clamp_min(0).unsqueeze(1)).squeeze(1);
-  return at::where(scored, -picked, torch::zeros({}, logits.options()));
+  const auto targets = beside(logits, labels);
+  const auto picked = at::log_softmax(logits, -1).gather(1, targets.clamp_min(0).unsqueeze(1)).squeeze(1);
+  return at::where(targets >= 0, -picked, torch::zeros({}, logits.options()));
 }
 
 }  // namespace switchyard::ops

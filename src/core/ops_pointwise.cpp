@@ -132,7 +132,7 @@ torch::Tensor rope(const torch::Tensor& x, const torch::Tensor& positions, const
   if (on_kernels(x)) return Rope::apply(x, positions.contiguous(), cos, sin);
   const auto half = x.size(3) / 2;
   const auto at_positions = [&](const torch::Tensor& table) {
-    return table.index_select(0, positions.reshape({-1})).view({x.size(0), x.size(1), 1, half}).to(x.scalar_type());
+    return table.index_select(0, positions.reshape({-1})).view({x.size(0), x.size(1), 1, half}).to(x.device(), x.scalar_type());
   };
   const auto c = at_positions(cos), s = at_positions(sin);
   const auto a = x.slice(3, 0, half), b = x.slice(3, half);
@@ -143,7 +143,7 @@ torch::Tensor dropout(const torch::Tensor& x, double p, const RandomStream& stre
   if (p <= 0) return x;
   auto mask = torch::empty(x.sizes(), torch::kFloat32);
   stream.fill_uniform(mask.data_ptr<float>(), mask.numel());
-  return x * (mask >= p).to(x.scalar_type()).div_(1 - p);
+  return x * (mask >= p).to(x.device(), x.scalar_type()).div_(1 - p);
 }
 
 }  // namespace switchyard::ops

@@ -1,4 +1,5 @@
 // Rows to experts and back, and the choice of experts.
+#include "core/beside.h"
 #include "core/ops.h"
 #include "core/torch_compat.h"
 #include "kernels/routing.h"
@@ -66,13 +67,13 @@ struct CombineRows : torch::autograd::Function<CombineRows> {
 
 torch::Tensor gather_rows(const torch::Tensor& x, const DispatchPlan& plan) {
   if (on_kernels(x) && plan.top_k > 0) return GatherRows::apply(x, plan.row_token, plan.row_of_pair, plan.top_k);
-  return x.index_select(0, plan.row_token);
+  return x.index_select(0, beside(x, plan.row_token));
 }
 
 torch::Tensor combine_rows(const torch::Tensor& rows, const torch::Tensor& weights, const DispatchPlan& plan) {
   if (on_kernels(rows) && plan.top_k > 0) return CombineRows::apply(rows, weights, plan.row_of_pair);
-  const auto w = weights.reshape({-1}).index_select(0, plan.row_weight_index).unsqueeze(1);
-  return torch::zeros({plan.num_tokens, rows.size(1)}, rows.options()).index_add(0, plan.row_token, rows * w);
+  const auto w = beside(rows, weights.reshape({-1}).index_select(0, beside(weights, plan.row_weight_index))).unsqueeze(1);
+  return torch::zeros({plan.num_tokens, rows.size(1)}, rows.options()).index_add(0, beside(rows, plan.row_token), rows * w);
 }
 
 torch::Tensor top_k(const torch::Tensor& scores, int64_t k) {

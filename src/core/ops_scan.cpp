@@ -1,4 +1,5 @@
 // The recurrence of selective state spaces.
+#include "core/beside.h"
 #include "core/ops.h"
 #include "core/torch_compat.h"
 #include "kernels/selective_scan.h"
@@ -42,7 +43,7 @@ struct SelectiveScan : torch::autograd::Function<SelectiveScan> {
 
 // Step by step on ATen: any dtype.
 torch::Tensor reference(const torch::Tensor& u, const torch::Tensor& delta, const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& c,
-                        const torch::Tensor& d, const torch::Tensor& reset, torch::Tensor h) {
+                        const torch::Tensor& d, const torch::Tensor& reset, torch::Tensor h, torch::Tensor* last = nullptr) {
   std::vector<torch::Tensor> y;
   if (!h.defined()) h = torch::zeros({u.size(0), u.size(2), a.size(1)}, u.options());
   for (int64_t t = 0; t < u.size(1); ++t) {
@@ -51,6 +52,7 @@ torch::Tensor reference(const torch::Tensor& u, const torch::Tensor& delta, cons
     h = at::exp(step * a) * h + step * x.unsqueeze(-1) * b.select(1, t).unsqueeze(1);
     y.push_back((h * c.select(1, t).unsqueeze(1)).sum(-1) + d * x);
   }
+  if (last) *last = h;
   return at::stack(y, 1);
 }
 
@@ -58,13 +60,19 @@ torch::Tensor reference(const torch::Tensor& u, const torch::Tensor& delta, cons
 
 torch::Tensor selective_scan(const torch::Tensor& u, const torch::Tensor& delta, const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& c,
                              const torch::Tensor& d, const torch::Tensor& reset) {
-  const auto flags = reset.defined() ? reset : torch::empty({0}, torch::kBool);
+  const auto flags = beside(u, reset.defined() ? reset : torch::empty({0}, torch::kBool));
   return on_kernels(u) ? SelectiveScan::apply(u, delta, a, b, c, d, flags) : reference(u, delta, a, b, c, d, flags, {});
 }
 
 torch::Tensor selective_scan_step(const torch::Tensor& u, const torch::Tensor& delta, const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& c,
                                   const torch::Tensor& d, const torch::Tensor& reset, const torch::Tensor& state) {
   const c10::NoGradGuard no_grad;
+  if (!on_kernels(u)) {
+    torch::Tensor last;
+    auto out = reference(u, delta, a, b, c, d, beside(u, reset.defined() ? reset : torch::empty({0}, torch::kBool)), state, &last);
+    state.copy_(last);
+    return out;
+  }
   const tensor_list in{u.contiguous(), delta.contiguous(), a.contiguous(), b.contiguous(), c.contiguous(), d.contiguous(),
                        reset.defined() ? reset.contiguous() : torch::empty({0}, torch::kBool)};
   auto y = torch::empty(u.sizes(), u.options());

@@ -1,5 +1,6 @@
 #include "eval/domain_mixture.h"
 
+#include "core/beside.h"
 #include "eval/batch_tensors.h"
 #include "models/eval_mode.h"
 #include "switchyard/error.h"
@@ -80,7 +81,7 @@ class DomainMixer {
       }
       tensors.tokens.tags = torch::full_like(tensors.tokens.input_ids, domain);
       const auto logits = model_.logits(model_.forward(tensors.tokens, {.first_token = first_token}).hidden);
-      columns.push_back(-ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels));
+      columns.push_back(-on_cpu(ops::cross_entropy(logits.reshape({-1, logits.size(-1)}), tensors.labels)));
     }
     return at::stack(columns, 1).to(torch::kFloat64);
   }

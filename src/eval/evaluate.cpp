@@ -1,5 +1,6 @@
 #include "eval/evaluate.h"
 
+#include "core/beside.h"
 #include "data/batches.h"
 #include "eval/batch_tensors.h"
 #include "models/eval_mode.h"
@@ -62,7 +63,7 @@ EvalResult summary(const std::vector<Window>& windows, double bytes_per_token, b
 }  // namespace
 
 CellScores cell_scores(const torch::Tensor& logits, const torch::Tensor& labels) {
-  const auto losses = ops::cross_entropy(logits, labels).contiguous(), best = logits.argmax(-1), right = (best == labels).contiguous();
+  const auto losses = on_cpu(ops::cross_entropy(logits, labels)).contiguous(), best = on_cpu(logits.argmax(-1)), right = (best == labels).contiguous();
   return {std::vector<double>(losses.data_ptr<float>(), losses.data_ptr<float>() + losses.numel()),
           std::vector<bool>(right.data_ptr<bool>(), right.data_ptr<bool>() + right.numel())};
 }

@@ -1,5 +1,6 @@
 #include "eval/neuron_activity.h"
 
+#include "core/expert_of_rows.h"
 #include "core/ffn_bank.h"
 #include "switchyard/error.h"
 
@@ -40,7 +41,7 @@ class Watch {
   void add(const torch::Tensor& offsets, const torch::Tensor& h, const RowContext& context) {
     const int64_t experts = out_.active.size(0), width = out_.active.size(1);
     if (offsets.size(0) != experts + 1 || !context.row_token.defined()) return;  // merged experts, rows of other ranks
-    const auto expert = torch::arange(experts, torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
+    const auto expert = expert_of_rows(offsets);
     const auto place = call_.place.index_select(0, context.row_token);
     const auto counted = (place >= 0).nonzero().view({-1});
     const auto who = expert.index_select(0, counted), values = h.index_select(0, counted).to(torch::kFloat32);

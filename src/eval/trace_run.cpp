@@ -21,7 +21,7 @@ using Json = nlohmann::ordered_json;
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
 Json matrix(const torch::Tensor& values) {
-  const torch::Tensor dense = values.to(torch::kFloat64).contiguous();
+  const torch::Tensor dense = values.to(torch::kCPU, torch::kFloat64).contiguous();
   const double* x = dense.data_ptr<double>();
   Json rows = Json::array();
   for (int64_t r = 0; r < dense.size(0); ++r) {

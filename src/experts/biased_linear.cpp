@@ -3,6 +3,7 @@
 // so that a token keeps a say of its own when its whole sequence runs through one merged expert. reduction = 0 leaves it out.
 // Averaged matrices and vectors are averaged outputs, as for the neighbour `linear`, which has no b.
 // Source: MEO, arXiv:2310.09832 section 3 (reduction 64).
+#include "core/expert_of_rows.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
@@ -43,7 +44,7 @@ class BiasedLinearBank final : public ExpertBank {
   torch::Tensor forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext&) override { return run(rows, offsets, weight_, bias_); }
 
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights, const RowContext&) override {
-    const auto mix = weights.to(weight_.scalar_type());
+    const auto mix = weights.to(weight_.device(), weight_.scalar_type());
     return run(rows, offsets, at::matmul(mix, weight_.flatten(1)).view({mix.size(0), d_model_, d_model_}), at::matmul(mix, bias_));
   }
 
@@ -54,8 +55,7 @@ class BiasedLinearBank final : public ExpertBank {
  private:
   torch::Tensor run(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weight, const torch::Tensor& bias) const {
     const auto x = down_.defined() ? rows + ops::linear(at::relu(ops::linear(rows, down_)), up_) : rows;
-    const auto expert = torch::arange(bias.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
-    return ops::grouped_linear(x, offsets, weight) + bias.index_select(0, expert);
+    return ops::grouped_linear(x, offsets, weight) + of_experts(bias, offsets);
   }
 
   int64_t d_model_;

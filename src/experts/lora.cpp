@@ -5,6 +5,7 @@
 // Averaged experts (forward_merged): "product" averages the matrices B_i A_i, which is the same as averaging outputs and is
 // computed in the space of the ranks, B_cat (w * A_cat x), without a copy of x per expert; "factors" averages A and B apart,
 // which is another function: (sum w B)(sum w A) has rank r and mixed terms B_i A_j.
+#include "core/expert_of_rows.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
@@ -54,14 +55,13 @@ class LoraBank final : public ExpertBank {
 
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights, const RowContext& context) override {
     const auto x = dropped(rows, context);
-    const auto mix = weights.to(a_.scalar_type());
+    const auto mix = weights.to(a_.device(), a_.scalar_type());
     if (merge_factors_) {
       const auto merged = [&](const torch::Tensor& w) { return at::matmul(mix, w.flatten(1)).view({mix.size(0), w.size(1), w.size(2)}); };
       return ops::grouped_linear(ops::grouped_linear(x, offsets, merged(a_)), offsets, merged(b_)) * scale_;
     }
-    const auto group = torch::arange(mix.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
     const int64_t count = a_.size(0);
-    const auto z = ops::linear(x, a_.flatten(0, 1)).view({x.size(0), count, rank_}) * mix.index_select(0, group).unsqueeze(2);
+    const auto z = ops::linear(x, a_.flatten(0, 1)).view({x.size(0), count, rank_}) * of_experts(mix, offsets).unsqueeze(2);
     return ops::linear(z.flatten(1), b_.permute({1, 0, 2}).reshape({d_out_, count * rank_})) * scale_;
   }
 
@@ -94,7 +94,7 @@ class LoraBank final : public ExpertBank {
     const auto stream = context.random.at("lora_dropout");
     for (int64_t r = 0; r < rows.size(0); ++r)
       stream.fill_uniform(mask.data_ptr<float>() + r * d_in_, d_in_, static_cast<uint64_t>((context.first_token + token[r]) * d_in_));
-    return rows * (mask >= dropout_).to(rows.scalar_type()) / (1 - dropout_);
+    return rows * (mask >= dropout_).to(rows.device(), rows.scalar_type()) / (1 - dropout_);
   }
 
   int64_t d_in_, d_out_, rank_;

@@ -1,5 +1,6 @@
 #include "experts/nested.h"
 
+#include "core/beside.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 
@@ -89,7 +90,7 @@ double NestedBank::flops_of(int64_t expert) const {
 
 torch::Tensor NestedBank::flat_weights() const {
   std::vector<torch::Tensor> out;
-  const auto neuron = torch::arange(d_expert_, torch::kInt64);
+  const auto neuron = beside(out_, torch::arange(d_expert_, torch::kInt64));
   for (const int64_t width : widths_) out.push_back((out_.detach() * (neuron < width).to(out_.scalar_type())).flatten());
   return at::stack(out);
 }

@@ -3,6 +3,7 @@
 //   t' = sum_i p_i (l_i * t) = (sum_i p_i l_i) * t
 // so that averaged vectors (forward_merged) are averaged outputs. Where each head of a token is a row of its own, every expert
 // has one vector per head (MoV, arXiv:2309.05444).
+#include "core/expert_of_rows.h"
 #include "switchyard/error.h"
 #include "switchyard/expert_bank.h"
 
@@ -21,21 +22,21 @@ class ScaleBank final : public ExpertBank {
   }
 
   torch::Tensor forward(const torch::Tensor& rows, const torch::Tensor& offsets, const RowContext& context) override {
-    auto vector = torch::arange(scale_.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
+    auto vector = expert_of_rows(offsets);
     if (heads_ > 1) vector = vector * heads_ + heads(context);
-    return rows * scale_.view({-1, width_}).index_select(0, vector);
+    return rows * scale_.view({-1, width_}).index_select(0, beside(scale_, vector));
   }
 
   torch::Tensor forward_merged(const torch::Tensor& rows, const torch::Tensor& offsets, const torch::Tensor& weights, const RowContext& context) override {
-    const auto group = torch::arange(weights.size(0), torch::kInt64).repeat_interleave(offsets.slice(0, 1) - offsets.slice(0, 0, -1));
-    const auto mix = weights.to(scale_.scalar_type());
-    if (heads_ == 1) return rows * at::matmul(mix, scale_).index_select(0, group);
+    const auto mix = weights.to(scale_.device(), scale_.scalar_type());
+    if (heads_ == 1) return rows * of_experts(at::matmul(mix, scale_), offsets);
+    const auto mix_of_row = of_experts(mix, offsets);
     const auto by_head = scale_.view({-1, heads_, width_});
     const auto head = heads(context);
     auto vectors = torch::zeros_like(rows).detach();
     for (int64_t h = 0; h < heads_; ++h) {
-      const auto here = (head == h).nonzero().view({-1});
-      vectors = vectors.index_add(0, here, at::matmul(mix.index_select(0, group.index_select(0, here)), by_head.select(1, h)));
+      const auto here = beside(rows, (head == h).nonzero().view({-1}));
+      vectors = vectors.index_add(0, here, at::matmul(mix_of_row.index_select(0, here), by_head.select(1, h)));
     }
     return rows * vectors;
   }

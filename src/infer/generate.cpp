@@ -79,7 +79,7 @@ std::vector<float> next_logits(LanguageModel& model, std::span<const int32_t> id
   torch::Tensor hidden;
   const auto size = static_cast<size_t>(goes_in_pieces(model) ? chunk : static_cast<int64_t>(ids.size()));
   for (size_t first = 0; first < ids.size(); first += size) hidden = run(ids.subspan(first, std::min(size, ids.size() - first)));
-  const auto row = model.logits(hidden.select(1, hidden.size(1) - 1)).to(torch::kFloat32).contiguous();  // [1, V]
+  const auto row = model.logits(hidden.select(1, hidden.size(1) - 1)).to(torch::kCPU, torch::kFloat32).contiguous();  // [1, V]
   return {row.data_ptr<float>(), row.data_ptr<float>() + row.numel()};
 }
 
@@ -89,7 +89,7 @@ class LogitSource {
   LogitSource(LanguageModel& model, const GenerateOptions& options, int64_t room)
       : model_(model), options_(options) {
     if (options.kv_cache == "float32") {
-      cache_.emplace(model.spec(), 1, room);
+      cache_.emplace(model.spec(), 1, room, model.device());
     } else {
       if (options.contrast.beta != 0) fail(ErrorKind::unsupported, "self-contrast keeps two caches in float32; it cannot have kv_cache = {}", options.kv_cache);
       paged_.emplace(paged_layers(model.spec()), kernels::parse_kv_format(options.kv_cache), room);
@@ -97,7 +97,7 @@ class LogitSource {
     }
     if (options.contrast.beta == 0) return;
     weak_ = with_ranks(model, options.contrast.ranks);
-    weak_cache_.emplace(model.spec(), 1, room);
+    weak_cache_.emplace(model.spec(), 1, room, model.device());
   }
 
   // Of the token behind `ids`, which come behind those of earlier calls.

@@ -53,7 +53,7 @@ class ConditionalRouting final : public Join {
     if (in.training && dropout_ > 0) {
       auto u = torch::empty(g.sizes(), torch::kFloat32);
       in.random.at("cmr_dropout").fill_uniform(u.data_ptr<float>(), u.numel(), static_cast<uint64_t>(in.first_token));
-      g = g * (u >= dropout_).to(g.scalar_type());
+      g = g * (u >= dropout_).to(g.device(), g.scalar_type());
     }
     return in.valid.defined() ? g * in.valid.unsqueeze(1).to(g.scalar_type()) : g;
   }

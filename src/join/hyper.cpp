@@ -9,6 +9,7 @@
 // the same network, which is made once per call: with one choice per token there are at most as many as experts. Chosen means by the
 // gate, whether or not capacity then dropped it.
 // Source: HyperMoE, arXiv:2402.12656 section 3, and its released code.
+#include "core/beside.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/join.h"
@@ -135,11 +136,11 @@ class Hyper final : public Join {
   [[nodiscard]] torch::Tensor generated(const torch::Tensor& x, const torch::Tensor& ids) const {
     const auto [sets, set_of, counts] = at::unique_dim(std::get<0>(ids.sort(1)), 0, /*sorted=*/true, /*return_inverse=*/true, /*return_counts=*/true);
     const auto chosen = torch::zeros({sets.size(0), num_experts_ + 1}, torch::kBool).scatter_(1, sets + 1, true).slice(1, 1);  // place 0: no expert
-    const auto unselected = at::matmul((~chosen).to(embeddings_.scalar_type()), embeddings_);
+    const auto unselected = at::matmul((~chosen).to(embeddings_.device(), embeddings_.scalar_type()), embeddings_);
     const auto made = network_->make(unselected, layer_);
-    const auto order = at::argsort(set_of, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    const auto by_set = at::argsort(set_of, /*stable=*/true, /*dim=*/0, /*descending=*/false);
     const auto offsets = at::cat({torch::zeros({1}, torch::kInt64), counts.cumsum(0)});
-    const auto set = set_of.index_select(0, order);
+    const auto order = beside(x, by_set), set = beside(x, set_of.index_select(0, by_set));
     const auto inner = at::relu(ops::grouped_linear(x.index_select(0, order), offsets, made.down) + made.down_bias.index_select(0, set));
     const auto out = ops::grouped_linear(inner, offsets, made.up) + made.up_bias.index_select(0, set);
     return torch::zeros_like(out).index_copy(0, order, out);

@@ -1,4 +1,5 @@
 // With plan_dispatch, the only place that visits the four shapes of a Routing.
+#include "core/beside.h"
 #include "core/drop_padding.h"
 #include "core/group_rows.h"
 #include "core/ops.h"
@@ -96,17 +97,19 @@ void MoELayer::refuse_lookahead() const {
 torch::Tensor MoELayer::forward(const torch::Tensor& hidden, GateInput input, MoETrace* trace) {
   if (hidden.size(-1) != options_.d_model)
     fail(ErrorKind::usage, "MoE layer {}: input has width {}, d_model is {}", options_.layer, hidden.size(-1), options_.d_model);
-  input.hidden = hidden.reshape({-1, options_.d_model});
-  if (num_ranks() == 1) input.expert_outputs = [&] { return outputs_of_all(input.hidden, input); };
+  const auto tokens = hidden.reshape({-1, options_.d_model});
+  input.hidden = on_cpu(tokens);  // where routers live
+  if (num_ranks() == 1) input.expert_outputs = [&] { return on_cpu(outputs_of_all(tokens, input)); };
   auto routing = gate_->route(input);
   input.expert_outputs = nullptr;  // it speaks of this call alone
-  return like_tokens(run(input.hidden, input, std::move(routing), trace), hidden);
+  return like_tokens(run(tokens, input, std::move(routing), trace), hidden);
 }
 
 torch::Tensor MoELayer::apply(const torch::Tensor& hidden, const GateInput& input, Routing routing, MoETrace* trace) {
+  const auto tokens = hidden.reshape({-1, options_.d_model});
   GateInput in = input;
-  in.hidden = hidden.reshape({-1, options_.d_model});
-  return like_tokens(run(in.hidden, in, std::move(routing), trace), hidden);
+  in.hidden = on_cpu(tokens);
+  return like_tokens(run(tokens, in, std::move(routing), trace), hidden);
 }
 
 MoEOutput MoELayer::operator()(const torch::Tensor& hidden, int64_t step) {
@@ -143,19 +146,23 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
   if (join_) {
     torch::Tensor always;
     if (shared_) always = shared_->forward(tokens, whole(tokens.size(0)), context_of(input, torch::arange(tokens.size(0), torch::kInt64), "shared"));
-    y = join_->join_chosen(y, always, input, t.routing, t.stats.terms);
+    GateInput joined = input;  // joins live where the experts do
+    joined.hidden = tokens;
+    joined.valid = beside(tokens, input.valid);
+    y = join_->join_chosen(y, always, joined, t.routing, t.stats.terms);
+    for (auto& [name, term] : t.stats.terms) term = on_cpu(term);
   }
   return bias_.defined() ? y + bias_ : y;
 }
 
 torch::Tensor MoELayer::run_rows(const torch::Tensor& tokens, const Routing& routing, const DispatchPlan& plan, const GateInput& input) {
   const auto* choice = std::get_if<TokenChoice>(&routing.choice);
-  const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.scalar_type());
+  const auto weights = (choice ? choice->weights : std::get<ExpertChoice>(routing.choice).weights).to(tokens.device(), tokens.scalar_type());
   torch::Tensor y;
   if (num_ranks() == 1) y = experts_->forward_tokens(tokens, plan, weights, context_of(input, plan.row_token));
   if (!y.defined()) y = dispatched(tokens, plan, weights, input);
   if (choice && options_.capacity.overflow == "pass_through") {
-    const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.scalar_type());
+    const auto dropped = ((choice->expert_ids >= 0) & ~plan.kept).to(weights.device(), weights.scalar_type());
     y = y + tokens * (weights * dropped).sum(-1, /*keepdim=*/true);
   }
   return y;
@@ -191,13 +198,13 @@ torch::Tensor MoELayer::run_slots(const torch::Tensor& tokens, const SoftSlots& 
   const GroupRows rows(slots.group_of.defined() ? slots.group_of : torch::zeros({tokens.size(0)}, torch::kInt64), slots.groups);
   const auto per_expert = num_slots / experts;
   // Means of each group [G, S, d]; the bank wants the slots of an expert together.
-  auto means = at::bmm(rows.pack(slots.dispatch, 0).transpose(1, 2), rows.pack(tokens, 0));
-  if (slots.extra.defined()) means = means + slots.extra.to(means.scalar_type());
+  auto means = at::bmm(beside(tokens, rows.pack(slots.dispatch, 0)).transpose(1, 2), rows.pack(tokens, 0));
+  if (slots.extra.defined()) means = means + slots.extra.to(means.device(), means.scalar_type());
   const auto sorted = means.view({slots.groups, experts, per_expert, width}).transpose(0, 1).reshape({-1, width});
   const auto offsets = torch::arange(experts + 1, torch::kInt64) * (slots.groups * per_expert);
   const auto out = experts_->forward(sorted, offsets, context_of(input, torch::arange(sorted.size(0), torch::kInt64)));
   const auto by_group = out.view({experts, slots.groups, per_expert, out.size(1)}).transpose(0, 1).reshape({slots.groups, num_slots, out.size(1)});
-  return rows.unpack(at::bmm(rows.pack(slots.combine, 0), by_group));
+  return rows.unpack(at::bmm(beside(tokens, rows.pack(slots.combine, 0)), by_group));
 }
 
 torch::Tensor MoELayer::run_mix(const torch::Tensor& tokens, const ExpertMix& mix, const GateInput& input) {

@@ -1,5 +1,6 @@
 #include "layer/site_mixture.h"
 
+#include "core/beside.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -44,7 +45,7 @@ torch::Tensor SiteMixture::operator()(const torch::Tensor& x, const torch::Tenso
   stats = std::move(trace.stats);
   if (!rescales) return y + out.view(y.sizes());
   // Who takes no part keeps what it has.
-  return (in.valid.defined() ? at::where(in.valid.unsqueeze(1), out, rows) : out).view(y.sizes());
+  return (in.valid.defined() ? at::where(beside(rows, in.valid).unsqueeze(1), out, rows) : out).view(y.sizes());
 }
 
 MoEOptions fitted(MoEOptions o, const Site& site, bool per_head) {

@@ -64,7 +64,7 @@ class LocalizedFilterAttention final : public Mixer {
     if (!call.k_segments.defined()) return {};
     const int64_t before = cache ? cache->length : 0;
     const auto known = before > 0 ? call.k_segments.slice(1, before - 1, before + x.size(1)) : at::constant_pad_nd(call.k_segments.slice(1, 0, x.size(1)), {1, 0}, -2);
-    return (known.slice(1, 1) == known.slice(1, 0, -1)).unsqueeze(-1).to(x.scalar_type());
+    return (known.slice(1, 1) == known.slice(1, 0, -1)).unsqueeze(-1).to(x.device(), x.scalar_type());
   }
 
   // `last` [B, 1, d_in]: the token before the first one, and afterwards the last one.

@@ -6,6 +6,7 @@
 // Blocks of tokens: inside a block scores are made, between blocks the state K^T V [c, c] of a head goes on. Rows of W_qkv are q, k
 // and v of the first head, then those of the next one. Texts of one row do not see each other.
 // Source: Lightning Attention-2, arXiv:2401.04658; MiniMax-01, arXiv:2501.08313 section 2.2.
+#include "core/beside.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/mixer.h"
@@ -46,8 +47,8 @@ class Lightning final : public Mixer {
     const auto qkv = at::silu(ops::linear(x, qkv_proj_)).view({batch, seq, s_.num_heads, 3 * c}).transpose(1, 2);  // [B, H, S, 3c]
     const auto q = qkv.slice(-1, 0, c), k = qkv.slice(-1, c, 2 * c);
     auto v = qkv.slice(-1, 2 * c, 3 * c);
-    if (call.valid.defined()) v = v * call.valid.view({batch, 1, seq, 1}).to(v.scalar_type());
-    const auto segment = call.q_segments.defined() ? call.q_segments : torch::zeros({batch, seq}, torch::kInt32);
+    if (call.valid.defined()) v = v * call.valid.view({batch, 1, seq, 1}).to(v.device(), v.scalar_type());
+    const auto segment = beside(x, call.q_segments.defined() ? call.q_segments : torch::zeros({batch, seq}, torch::kInt32));
     State state{cache ? cache->state[0] : torch::zeros({batch, s_.num_heads, c, c}, x.options()), cache ? cache->state[1] : segment.select(1, 0)};
     if (cache && cache->length == 0) state.segment = segment.select(1, 0);
     std::vector<torch::Tensor> out;
@@ -77,27 +78,27 @@ class Lightning final : public Mixer {
     torch::Tensor segment;  // [B] int32: of the text that it remembers
   };
 
-  // lambda_h^n for the exponents n [...] -> [H, ...].
-  [[nodiscard]] torch::Tensor decay(const torch::Tensor& n) const {
+  // lambda_h^n for the exponents n [...] -> [H, ...], where x lies and of its dtype.
+  [[nodiscard]] torch::Tensor decay(const torch::Tensor& n, const torch::Tensor& x) const {
     auto slopes = torch::tensor(slope_, torch::kFloat64);
     for (int64_t i = 0; i < n.dim(); ++i) slopes = slopes.unsqueeze(-1);
-    return at::exp(-slopes * n.unsqueeze(0).to(torch::kFloat64));
+    return at::exp(-slopes * n.unsqueeze(0).to(torch::kFloat64)).to(x.device(), x.scalar_type());
   }
 
   torch::Tensor block(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v, const torch::Tensor& segment, State& state) const {
     const int64_t count = q.size(2);
     const auto place = torch::arange(count, torch::kInt64);
     const auto distance = place.unsqueeze(1) - place.unsqueeze(0);
-    const auto seen = ((segment.unsqueeze(2) == segment.unsqueeze(1)) & (distance >= 0)).unsqueeze(1);  // [B, 1, S, S]
-    const auto scores = at::matmul(q, k.transpose(-1, -2)) * decay(distance.clamp_min(0)).to(q.scalar_type());
+    const auto seen = ((segment.unsqueeze(2) == segment.unsqueeze(1)) & beside(q, distance >= 0)).unsqueeze(1);  // [B, 1, S, S]
+    const auto scores = at::matmul(q, k.transpose(-1, -2)) * decay(distance.clamp_min(0), q);
     auto o = at::matmul(scores.masked_fill(~seen, 0), v);
     const auto remembers = (segment == state.segment.unsqueeze(1)).view({-1, 1, count, 1}).to(q.scalar_type());
-    o = o + at::matmul(q * decay(place + 1).unsqueeze(-1).to(q.scalar_type()) * remembers, state.memory);
+    o = o + at::matmul(q * decay(place + 1, q).unsqueeze(-1) * remembers, state.memory);
     const auto last = segment.select(1, count - 1);
     const auto fresh = (segment == last.unsqueeze(1)).view({-1, 1, count, 1}).to(q.scalar_type());
     const auto goes_on = (last == state.segment).view({-1, 1, 1, 1}).to(q.scalar_type());
-    const auto old = state.memory * decay(torch::full({1, 1}, count, torch::kInt64)).to(q.scalar_type()) * goes_on;
-    state.memory = old + at::matmul((k * decay(count - 1 - place).unsqueeze(-1).to(q.scalar_type()) * fresh).transpose(-1, -2), v);
+    const auto old = state.memory * decay(torch::full({1, 1}, count, torch::kInt64), q) * goes_on;
+    state.memory = old + at::matmul((k * decay(count - 1 - place, q).unsqueeze(-1) * fresh).transpose(-1, -2), v);
     state.segment = last;
     return o;
   }

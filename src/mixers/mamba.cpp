@@ -6,6 +6,7 @@
 // conv is causal over `d_conv` tokens of each channel by itself. Texts of one row do not see each other: neither the convolution
 // nor the state passes a border. The cache holds the last d_conv - 1 inputs of the convolution and the state, whatever the length.
 // With inner_norm r, B and C are normed (Jamba, arXiv:2403.19887). Source: Mamba, arXiv:2312.00752.
+#include "core/beside.h"
 #include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/mixer.h"
@@ -58,7 +59,7 @@ class Mamba final : public Mixer {
   torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, MixerTrace&, const SiteHook&) override {
     const auto projected = plus(ops::linear(x, in_proj_), in_bias_);
     const auto parts = projected.split(channels_, -1);
-    const auto valid = call.valid.defined() ? call.valid.view({x.size(0), x.size(1), 1}).to(x.scalar_type()) : torch::Tensor();
+    const auto valid = call.valid.defined() ? call.valid.view({x.size(0), x.size(1), 1}).to(x.device(), x.scalar_type()) : torch::Tensor();
     const auto masked = [&](const torch::Tensor& t) { return valid.defined() ? t * valid : t; };
     const auto segments = segments_of(x, call, cache);  // [B, K - 1 + S]; undefined = one text
     const auto u = masked(at::silu(plus(convolved(masked(parts[0]), segments, cache), conv_bias_)));
@@ -98,7 +99,7 @@ class Mamba final : public Mixer {
   [[nodiscard]] torch::Tensor segments_of(const torch::Tensor& x, const CallContext& call, const LayerCache* cache) const {
     if (!call.k_segments.defined()) return {};
     const int64_t before = cache ? cache->length : 0, first = std::max<int64_t>(0, before - (o_.d_conv - 1));
-    const auto known = call.k_segments.slice(1, first, before + x.size(1));
+    const auto known = beside(x, call.k_segments.slice(1, first, before + x.size(1)));
     return at::constant_pad_nd(known, {o_.d_conv - 1 - (before - first), 0}, -2);
   }
   // Where a text begins: before it the state is nothing.

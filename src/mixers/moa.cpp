@@ -7,6 +7,7 @@
 //   MoA, arXiv:2210.05144                one head per expert, no bias
 //   ModuleFormer, arXiv:2306.04640       attention = "stick_breaking", several heads per module
 //   JetMoE, arXiv:2404.07413             G heads per expert, a bias behind the sum
+#include "core/beside.h"
 #include "core/drop_padding.h"
 #include "core/gate_input.h"
 #include "core/ops.h"
@@ -53,7 +54,8 @@ class MixtureOfAttentionHeads final : public Mixer {
   torch::Tensor forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, MixerTrace& trace, const SiteHook&) override {
     const int64_t batch = x.size(0), seq = x.size(1), width = s_.num_kv_heads * s_.head_dim;
     auto input = gate_input(call, s_.layer);
-    input.hidden = x.reshape({batch * seq, -1});
+    const auto tokens = x.reshape({batch * seq, -1});
+    input.hidden = on_cpu(tokens);  // where routers live
     input.random = input.random.at("moa");
     const auto [routing, plan] = routed(input);
     const auto& choice = std::get<TokenChoice>(routing.choice);
@@ -64,14 +66,14 @@ class MixtureOfAttentionHeads final : public Mixer {
     if (cache) key = append(cache->state[0], cache->length, key), value = append(cache->state[1], cache->length, value);
 
     // Query heads in the order (key head, slot): those that share a key head stand side by side.
-    const auto rows = ops::grouped_linear(ops::gather_rows(input.hidden, plan), plan.offsets, q_proj_);
-    const auto pair = plan.row_of_pair;
+    const auto rows = ops::grouped_linear(ops::gather_rows(tokens, plan), plan.offsets, q_proj_);
+    const auto pair = beside(x, plan.row_of_pair);
     auto q = rows.size(0) > 0 ? rows.index_select(0, pair.clamp_min(0)).masked_fill((pair < 0).unsqueeze(1), 0) : torch::zeros({pair.size(0), width}, x.options());
     q = q.view({batch, seq, k, s_.num_kv_heads, s_.head_dim}).transpose(2, 3).reshape({batch, seq, s_.num_kv_heads * k, s_.head_dim});
     const auto seen = ops::attention(rotate_heads(q, call, 0, rotary_dims(), s_.adjacent_pairs), key, value, call.q_segments, call.k_segments,
                                      {.causal = s_.causal, .sinks = {}, .bias = {}, .stick_breaking = o_.attention == "stick_breaking"});
     const auto by_pair = seen.view({batch, seq, s_.num_kv_heads, k, s_.head_dim}).transpose(2, 3).reshape({batch * seq * k, width});
-    const auto out = ops::grouped_linear(by_pair.index_select(0, plan.row_weight_index), plan.offsets, o_proj_);
+    const auto out = ops::grouped_linear(by_pair.index_select(0, beside(x, plan.row_weight_index)), plan.offsets, o_proj_);
     const auto y = ops::combine_rows(out, choice.weights, plan).view({batch, seq, -1});
     trace.stats = routing_stats(routing, plan.kept, input, s_.layer, o_.num_experts);
     trace.routing = routing;

@@ -1,5 +1,6 @@
 #include "models/block.h"
 
+#include "core/beside.h"
 #include "core/gate_input.h"
 #include "core/ops.h"
 #include "core/sequences.h"
@@ -100,7 +101,7 @@ torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input
     const auto y = moe_->forward(x, input, &trace.moe);
     if (cache.length > 0 || !std::holds_alternative<ExpertMix>(trace.moe.routing.choice)) return y;
     GateInput prompt = input;  // one token per text: its mean
-    prompt.hidden = means_of(x.reshape({rows * seq, -1}), row, rows + 1).slice(0, 0, rows);
+    prompt.hidden = means_of(on_cpu(x.reshape({rows * seq, -1})), row, rows + 1).slice(0, 0, rows);
     prompt.sequence_ids = torch::arange(rows, torch::kInt64);
     prompt.valid = prompt.token_ids = prompt.positions = prompt.previous_ids = torch::Tensor();
     if (input.tags.defined()) prompt.tags = input.tags.view({rows, seq}).select(1, seq - 1);

@@ -1,5 +1,6 @@
 #include "models/copies_bank.h"
 
+#include "core/beside.h"
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
@@ -61,17 +62,17 @@ torch::Tensor CopiesBank::run_part(size_t copy, const torch::Tensor& rows, const
   const auto [texts, number] = at::_unique(at::floor_divide(token, seq), /*sorted=*/true, /*return_inverse=*/true);
   refuse_split(copy, token, texts);
   const auto place = number * seq + token % seq;
-  const auto x = torch::zeros({texts.size(0) * seq, width}, rows.options().requires_grad(false)).index_copy(0, place, rows);
+  const auto x = torch::zeros({texts.size(0) * seq, width}, rows.options().requires_grad(false)).index_copy(0, beside(rows, place), rows);
   const auto mine = torch::zeros({texts.size(0) * seq}, torch::kBool).index_fill_(0, place, true).view({-1, seq});
   CallContext call = rows_of(*call_, texts, mine);
   call.random = call.random.at("copy", copy);
   BlockTrace unused;
-  if (!cache_) return copies_[copy]->forward(x.view({-1, seq, width}), call, nullptr, unused).view({-1, width}).index_select(0, place);
+  if (!cache_) return copies_[copy]->forward(x.view({-1, seq, width}), call, nullptr, unused).view({-1, width}).index_select(0, beside(rows, place));
   LayerCache part{.state = {}, .length = cache_->length};
-  for (const auto& all : cache_->state) part.state.push_back(all.index_select(0, texts));
+  for (const auto& all : cache_->state) part.state.push_back(all.index_select(0, beside(all, texts)));
   const auto y = copies_[copy]->forward(x.view({-1, seq, width}), call, &part, unused);
-  for (size_t i = 0; i < part.state.size(); ++i) cache_->state[i].index_copy_(0, texts, part.state[i]);
-  return y.view({-1, width}).index_select(0, place);
+  for (size_t i = 0; i < part.state.size(); ++i) cache_->state[i].index_copy_(0, beside(part.state[i], texts), part.state[i]);
+  return y.view({-1, width}).index_select(0, beside(y, place));
 }
 
 // Where all tokens of the touched rows of text are here, nothing is split.

@@ -3,6 +3,7 @@
 // Radford et al. 2019, section 2.3); norm weights 1; the router as its score block says.
 #include "switchyard/language_model.h"
 
+#include "core/beside.h"
 #include "core/ops.h"
 #include "core/packed_parameter.h"
 #include "core/paged_cache.h"
@@ -101,6 +102,14 @@ void set_previous(CallContext& call, const torch::Tensor& ids, KvCache* cache) {
   const auto same = segment == cache->segments.slice(1, first + 1, start + seq);
   call.previous_ids.slice(1, start > 0 ? 0 : 1).copy_(at::where(same, before, torch::full({}, -1, torch::kInt64)));
   call.previous_ids = call.previous_ids.view({-1});
+}
+
+void move_all_but_routers(torch::nn::Module& module, torch::Device device) {
+  if (dynamic_cast<Gate*>(&module)) return;
+  const c10::NoGradGuard no_grad;
+  for (torch::Tensor& p : module.parameters(/*recurse=*/false)) p.set_data(p.to(device));
+  for (torch::Tensor& b : module.buffers(/*recurse=*/false)) b.set_data(b.to(device));
+  for (const auto& child : module.children()) move_all_but_routers(*child, device);
 }
 
 bool has_shortcuts(const ModelSpec& s) {
@@ -204,10 +213,10 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   call.first_token = options.first_token;
   call.training = is_training();
 
-  auto x = at::embedding(impl_->embed, ids, spec_.padding_id);  // [B, S, d]
+  auto x = at::embedding(impl_->embed, beside(impl_->embed, ids), spec_.padding_id);  // [B, S, d]
   if (spec_.embed_scale != 1) x = x * spec_.embed_scale;
-  if (impl_->position_embed.defined()) x = x + at::embedding(impl_->position_embed, call.positions);
-  if (spec_.positions == "sinusoidal") x = x + sinusoidal(numbered_positions(ids, batch.positions, spec_.padding_id, options.cache), spec_.d_model);
+  if (impl_->position_embed.defined()) x = x + at::embedding(impl_->position_embed, beside(x, call.positions));
+  if (spec_.positions == "sinusoidal") x = x + beside(x, sinusoidal(numbered_positions(ids, batch.positions, spec_.padding_id, options.cache), spec_.d_model));
   if (call.training && spec_.dropout > 0) x = ops::dropout(x, spec_.dropout, call.dropout_stream("embed_dropout", 0));
   ModelOutput out;
   if (options.trace) {
@@ -254,7 +263,17 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   return out;
 }
 
+void LanguageModel::to_device(torch::Device device) {
+  if (device.is_cpu() && this->device().is_cpu()) return;
+  for (const Packable& part : packable())
+    if (packed_form(part.parameter)) fail(ErrorKind::unsupported, "packed weights multiply on the CPU alone: load a model for {} with --weights plain", device.str());
+  move_all_but_routers(*this, device);
+}
+
+torch::Device LanguageModel::device() const { return impl_->embed.device(); }
+
 std::string LanguageModel::paging_obstacle() {
+  if (!device().is_cpu()) return "it lies in the memory of the CPU, the model on a device";
   if (encoder_) return "a model with an encoder answers one source";
   if (impl_->relative.defined() || spec_.positions == "sinusoidal") return fmt::format("positions = '{}' are counted per call", spec_.positions);
   for (const auto& [layer, moe] : moe_layers())

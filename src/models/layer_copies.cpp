@@ -1,5 +1,6 @@
 #include "models/layer_copies.h"
 
+#include "core/beside.h"
 #include "core/gate_input.h"
 #include "switchyard/error.h"
 
@@ -32,7 +33,7 @@ LayerCopies::LayerCopies(const ModelSpec& spec, int64_t layer, std::optional<uin
 torch::Tensor LayerCopies::forward(const torch::Tensor& x, const CallContext& call, LayerCache* cache, BlockTrace& trace) {
   const CopiesBank::Batch batch(*bank_, call, cache);
   auto input = gate_input(call, layer());
-  input.hidden = x.reshape({-1, x.size(-1)});
+  input.hidden = on_cpu(x.reshape({-1, x.size(-1)}));
   auto routing = cache ? kept_route(input, x.size(0), *cache) : moe_->gate().route(input);
   trace.ffn_input = x;
   return trace.ffn_output = moe_->apply(x, input, std::move(routing), &trace.moe);

@@ -1,4 +1,5 @@
 #include "models/position_tables.h"
+#include "core/beside.h"
 
 #include <ATen/ATen.h>
 
@@ -39,7 +40,7 @@ torch::Tensor relative_bias(const torch::Tensor& table, int64_t first, int64_t q
   // One row per distance, then each query takes its run of them: logarithms of queries + keys distances instead of their product.
   const auto rows = relative_bucket(torch::arange(-(first + queries - 1), keys - first, torch::kInt64), spec.causal, spec.relative_buckets, spec.relative_distance);
   const auto of_pair = torch::arange(keys, torch::kInt64).unsqueeze(0) - torch::arange(queries, torch::kInt64).unsqueeze(1) + (queries - 1);
-  return at::embedding(table, rows.index_select(0, of_pair.reshape({-1})).view({queries, keys})).permute({2, 0, 1}).unsqueeze(0);
+  return at::embedding(table, beside(table, rows.index_select(0, of_pair.reshape({-1})).view({queries, keys}))).permute({2, 0, 1}).unsqueeze(0);
 }
 
 }  // namespace switchyard

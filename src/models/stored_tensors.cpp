@@ -197,7 +197,7 @@ TensorSource source(const std::string& name, DType dtype, std::vector<int64_t> s
   const auto type = torch_type(dtype, name);
   return {name, dtype, std::move(shape), [name, make, type](Sink& sink) {
             const auto tensor = make();
-            const auto bytes = tensor.to(type).contiguous();
+            const auto bytes = tensor.to(torch::kCPU, type).contiguous();
             if (type == torch::kFloat16 && tensor.scalar_type() != type && !bytes.isfinite().all().item<bool>())
               fail(ErrorKind::numeric, "tensor '{}' has values beyond 65504, the largest float16; store bfloat16 or float32", name);
             sink.write(std::span(static_cast<const std::byte*>(bytes.data_ptr()), bytes.nbytes()));

@@ -7,6 +7,8 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <cmath>
+
 namespace switchyard {
 namespace {
 
@@ -25,6 +27,15 @@ void step_rows(const kernels::AdamW& update, const torch::Tensor& rows, const to
   }
 }
 
+// kernels::adamw_step in libtorch's operations, for parameters on a device.
+void step_on_device(const kernels::AdamW& o, const torch::Tensor& gradient, const torch::Tensor& weights, torch::Tensor& m, torch::Tensor& v) {
+  const double correction1 = 1 - std::pow(static_cast<double>(o.beta1), o.step), correction2 = 1 - std::pow(static_cast<double>(o.beta2), o.step);
+  const auto g = gradient * o.grad_scale;
+  m.mul_(o.beta1).add_(g, 1 - o.beta1);
+  v.mul_(o.beta2).addcmul_(g, g, 1 - o.beta2);
+  weights.mul_(1 - o.learning_rate * o.weight_decay).addcdiv_(m / correction1, (v / correction2).sqrt_().add_(o.eps), -o.learning_rate);
+}
+
 std::string moment_name(const char* which, const TrainedParameter& p) { return fmt::format("adamw.{}.{}", which, p.name); }
 
 }  // namespace
@@ -32,8 +43,9 @@ std::string moment_name(const char* which, const TrainedParameter& p) { return f
 AdamW::AdamW(std::vector<TrainedParameter> parameters, const OptimizerOptions& options)
     : parameters_(std::move(parameters)), options_(options) {
   for (const TrainedParameter& p : parameters_) {
-    m_.push_back(torch::zeros(p.tensor.sizes(), torch::kFloat32));
-    v_.push_back(torch::zeros(p.tensor.sizes(), torch::kFloat32));
+    const auto like = torch::TensorOptions(torch::kFloat32).device(p.tensor.device());
+    m_.push_back(torch::zeros(p.tensor.sizes(), like));
+    v_.push_back(torch::zeros(p.tensor.sizes(), like));
   }
 }
 
@@ -51,6 +63,10 @@ void AdamW::step(double lr, double gradient_factor) {
     update.learning_rate = static_cast<float>(lr * p.lr_scale);
     update.weight_decay = p.decays ? static_cast<float>(options_.weight_decay) : 0.0f;
     const torch::Tensor gradient = gradient_values(p.tensor.grad());
+    if (!p.tensor.is_cpu()) {
+      step_on_device(update, p.tensor.grad().is_sparse() ? p.tensor.grad().to_dense() : gradient, p.tensor, m_[i], v_[i]);
+      continue;
+    }
     if (p.tensor.grad().is_sparse()) {
       step_rows(update, p.tensor.grad().coalesce().indices()[0], gradient, p.tensor, m_[i], v_[i]);
       continue;

@@ -1,5 +1,6 @@
 #include "steps/consistency.h"
 
+#include "core/beside.h"
 #include "data/batches.h"
 #include "switchyard/random.h"
 
@@ -8,7 +9,7 @@
 namespace switchyard {
 
 torch::Tensor disagreement(const torch::Tensor& first, const torch::Tensor& second, const torch::Tensor& labels) {
-  const auto scored = labels != static_cast<int64_t>(data::kIgnoredLabel);
+  const auto scored = beside(first, labels != static_cast<int64_t>(data::kIgnoredLabel));
   const auto log_probs = [&](const torch::Tensor& logits) {
     const auto rows = logits.index({scored});
     return at::log_softmax(rows.scalar_type() == torch::kFloat64 ? rows : rows.to(torch::kFloat32), -1);

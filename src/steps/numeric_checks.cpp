@@ -11,7 +11,10 @@ namespace {
 
 constexpr const char* kAdvice = "consider a lower learning rate, a longer warm-up, train.grad_clip or a router_z loss";
 
-bool all_finite(const torch::Tensor& x) { return kernels::first_non_finite(x.numel(), x.contiguous().data_ptr<float>()) < 0; }
+bool all_finite(const torch::Tensor& x) {
+  if (!x.is_cpu()) return x.isfinite().all().item<bool>();
+  return kernels::first_non_finite(x.numel(), x.contiguous().data_ptr<float>()) < 0;
+}
 
 // "layers.3 router logits reached 3.1e+04", of the layer with the first that are not finite, else of the largest.
 std::string router_logits_found(std::span<const RoutingStats> stats) {

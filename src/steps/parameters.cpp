@@ -99,7 +99,7 @@ double gradient_norm(const std::vector<TrainedParameter>& parameters) {
   for (const TrainedParameter& p : parameters)
     if (p.tensor.grad().defined() && p.lr_scale != 0) {
       const auto values = gradient_values(p.tensor.grad());
-      sum += kernels::sum_of_squares(values.numel(), values.data_ptr<float>());
+      sum += values.is_cpu() ? kernels::sum_of_squares(values.numel(), values.data_ptr<float>()) : values.square().sum(torch::kFloat64).item<double>();
     }
   return std::sqrt(sum);
 }

@@ -123,6 +123,7 @@ void Run::make_trainer() {
   const auto seed = static_cast<uint64_t>(recipe_.seed);
   const TrainOptions& t = recipe_.train;
   model_ = std::make_shared<LanguageModel>(spec.resolved(), seed);
+  model_->to_device(run_.device);
   batches_ = std::make_unique<data::TrainBatches>(
       data_.tokens->train(), data::TrainBatchOptions{.seq_len = t.seq_len,
                                                      .batch_size = t.micro_batch_size(),
@@ -150,6 +151,7 @@ void Run::describe() {
   metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), trainer_->steps_done());
   write_file_atomic(folder_.recipe(), show_recipe(recipe_));
   info_ = describe_run(recipe_, model_->spec(), run_.command);
+  info_["device"] = run_.device.str();
   info_["dataset"] = switchyard::describe(data_, recipe_);
   write_info(Json::object());
 }

@@ -20,6 +20,7 @@ struct TrainRun {
   std::filesystem::path folder = {};
   bool resume = false;         // go on from folder/checkpoints/last; from the beginning when there is none
   Checkpoint from = {};        // start from these weights and this tokenizer; empty: from scratch
+  torch::Device device = torch::kCPU;  // that computes (LanguageModel::to_device)
   std::string command = {};    // for run.json
   std::function<bool()> stop = {};  // asked between steps: true saves and returns
 };

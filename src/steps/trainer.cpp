@@ -1,5 +1,6 @@
 #include "steps/trainer.h"
 
+#include "core/beside.h"
 #include "core/ops.h"
 #include "eval/batch_tensors.h"
 #include "steps/consistency.h"
@@ -113,7 +114,7 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
                                                                 .checkpoint_activations = options_.activation_checkpointing});
     const torch::Tensor all = model_->logits(output.hidden), logits = all.reshape({-1, all.size(-1)});
     const torch::Tensor losses = ops::cross_entropy(logits, tensors.labels), loss = losses.sum() / scored;
-    tell_token_loss(output.stats, losses.detach(), tensors);
+    tell_token_loss(output.stats, on_cpu(losses.detach()), tensors);
     const AuxLoss aux = model_->aux_loss(output);
     auto& stats = pass.stats.emplace_back();
     for (const RoutingStats& layer : output.stats) stats.push_back(detached(layer));
@@ -123,7 +124,7 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
     pass.loss += loss.item<double>() / static_cast<double>(passes);
     add_mean(pass.aux, aux.values, 1 / static_cast<double>(passes));
     if (has_surrogate()) pass.routed.push_back(routed_pass(trace, std::span(stats).first(output.stats.size())));
-    torch::Tensor total = loss + aux.total / micro_batches;
+    torch::Tensor total = on_cpu(loss) + aux.total / micro_batches;
     if (tuning_ && !has_surrogate()) {
       const torch::Tensor latency = tuning_->latency(output.stats), off = tuning_->latency_loss(latency);
       total = total + off / micro_batches;
@@ -133,7 +134,7 @@ Trainer::Pass Trainer::forward_backward(const data::Batch& batch, int64_t micro,
     if (i > 0) {
       const torch::Tensor gap = disagreement(logits_before, logits, tensors.labels) / scored;
       pass.aux.push_back({"consistency", gap.item<double>() * micro_batches, gap.item<double>() * micro_batches * alpha});
-      objective = objective + alpha * gap;
+      objective = objective + alpha * on_cpu(gap);
     }
     logits_before = logits;
   }

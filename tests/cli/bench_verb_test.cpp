@@ -57,6 +57,17 @@ TEST(WeightsOption, FormatsGenerateAndEvaluate) {
   SW_EXPECT_HAS(wrong.err, "int4");
 }
 
+TEST(DeviceOption, ANameThatCannotBeIsRefused) {
+  const std::string model = SW_TEST_DATA "/golden/mixtral", options = " --ids 1,2,3 --ignore-eos --max-tokens 2";
+  EXPECT_EQ(run_program("generate " + model + options + " --device cpu").code, 0);
+  const auto wrong = run_program("generate " + model + options + " --device gpu");
+  EXPECT_EQ(wrong.code, 2);
+  SW_EXPECT_HAS(wrong.err, "expected cpu, cuda or cuda:N");
+  const auto far = run_program("train demo/moe --out " SW_BINARY_DIR "/never-there --device cuda:63");  // no machine has so many
+  EXPECT_NE(far.code, 0);
+  SW_EXPECT_HAS(far.err, "device = 'cuda:63'");
+}
+
 }  // namespace bench_verb
 }  // namespace
 }  // namespace switchyard::testing

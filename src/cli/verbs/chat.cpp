@@ -1,4 +1,5 @@
 // switchyard chat: talk with a model
+#include "cli/device_option.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
 #include "cli/output.h"
@@ -21,7 +22,7 @@ namespace switchyard::cli {
 namespace {
 
 struct ChatArguments {
-  std::string model, message, system, dtype = "float32", weights = "auto";
+  std::string model, message, system, dtype = "float32", weights = "auto", device = "cpu";
   GenerateOptions options;
   bool json = false, show_prompt = false;
 };
@@ -81,7 +82,7 @@ void run_chat(ChatArguments args) {
     write_result(talk.prompt());
     return write_result("\n");
   }
-  const Checkpoint checkpoint = load_checkpoint(model, /*with_training_state=*/false, args.weights);
+  const Checkpoint checkpoint = load_on_device(model, args.weights, args.device);
   if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer, so text means nothing", args.model);
   const InterruptScope interrupts;
   if (args.message.empty()) take_turns(args, checkpoint, talk);
@@ -98,6 +99,7 @@ VerbEntry verb_chat() {
             verb.add_option("--system", args->system, "message of the system, before all others")->type_name("TEXT");
             add_sampling_options(verb, args->options);
             add_weights_option(verb, args->weights);
+            add_device_option(verb, args->device);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--show-prompt", args->show_prompt, "print the text that the template makes, and end");

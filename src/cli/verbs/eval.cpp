@@ -1,4 +1,5 @@
 // switchyard eval: how well a model predicts a text
+#include "cli/device_option.h"
 #include "cli/evaluation_text.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
@@ -19,7 +20,7 @@ namespace switchyard::cli {
 namespace {
 
 struct EvalArguments {
-  std::string model, data, split, dtype = "float32", weights = "plain";
+  std::string model, data, split, dtype = "float32", weights = "plain", device = "cpu";
   int64_t seq_len = 0, max_tokens = 0;
   EvalRule rule;
   bool json = false;
@@ -27,7 +28,7 @@ struct EvalArguments {
 
 void run_eval(const EvalArguments& args) {
   const auto folder = find_model(args.model);
-  const Checkpoint checkpoint = load_checkpoint(folder, /*with_training_state=*/false, args.weights);
+  const Checkpoint checkpoint = load_on_device(folder, args.weights, args.device);
   if (!checkpoint.tokenizer) fail(ErrorKind::checkpoint, "{}: no tokenizer.json; text cannot become tokens", folder.string());
   const auto text = open_evaluation_text(folder, args.data, args.split, *checkpoint.tokenizer);
   const int64_t seq_len = window_length(args.seq_len, text, checkpoint.model->spec());
@@ -87,6 +88,7 @@ VerbEntry verb_eval() {
                 ->type_name("KEY=VALUE")
                 ->allow_extra_args(false);
             add_weights_option(verb, args->weights);
+            add_device_option(verb, args->device);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "machine-readable output");

@@ -1,5 +1,6 @@
 // switchyard generate: text from a model
 #include "base/files.h"
+#include "cli/device_option.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
 #include "cli/generate_many.h"
@@ -23,7 +24,7 @@ namespace switchyard::cli {
 namespace {
 
 struct GenerateArguments {
-  std::string model, prompt, prompt_file, source, dtype = "float32", weights = "auto";
+  std::string model, prompt, prompt_file, source, dtype = "float32", weights = "auto", device = "cpu";
   std::string prompts_file;
   std::vector<int32_t> ids, source_ids;
   EngineOptions engine;
@@ -86,7 +87,7 @@ void print_generated(const GenerateArguments& args, const std::vector<int32_t>& 
 void run_generate(GenerateArguments args) {
   check_sampling(args.options.sampling);
   args.options.compute = parse_compute_type(args.dtype);
-  const Checkpoint checkpoint = load_checkpoint(find_model(args.model), /*with_training_state=*/false, args.weights);
+  const Checkpoint checkpoint = load_on_device(find_model(args.model), args.weights, args.device);
   if (!args.prompts_file.empty()) return generate_many(checkpoint, args.prompts_file, args.options, args.engine);
   const Tokenizer* tokenizer = checkpoint.tokenizer.get();
   const bool reads = checkpoint.model->encoder() != nullptr;
@@ -127,6 +128,7 @@ VerbEntry verb_generate() {
             add_sampling_options(verb, args->options);
             verb.add_option("--dtype", args->dtype, "arithmetic of matrix products")->type_name("float32|bfloat16");
             add_weights_option(verb, args->weights);
+            add_device_option(verb, args->device);
             add_threads_option(verb);
             verb.add_flag("--json", args->json, "ids, text and timing as JSON, when all is done");
             verb.footer("Examples:\n  switchyard generate runs/demo \"It was a dark\" --temperature 0.8 --top-p 0.95\n"

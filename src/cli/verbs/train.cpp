@@ -1,6 +1,7 @@
 // switchyard train: a recipe in, a run folder out
 #include "cli/after_training.h"
 #include "cli/command_line.h"
+#include "cli/device_option.h"
 #include "cli/exit_code.h"
 #include "cli/find_model.h"
 #include "cli/output.h"
@@ -8,6 +9,7 @@
 #include "cli/train_progress.h"
 #include "cli/training_recipe.h"
 #include "cli/verb.h"
+#include "core/device.h"
 #include "kernels/isa.h"
 #include "steps/dry_run.h"
 #include "steps/interrupt.h"
@@ -22,7 +24,7 @@ namespace switchyard::cli {
 namespace {
 
 struct TrainArguments {
-  std::string recipe, out, init, scale;
+  std::string recipe, out, init, scale, device = "cpu";
   std::vector<std::string> set;
   int threads = 0;
   bool resume = false, dry_run = false, json = false, quiet = false;
@@ -54,11 +56,12 @@ void print_dry_run(const Recipe& recipe, bool json) {
     print_result("time         unknown: it would not fit into memory\n");
 }
 
-void announce(const Recipe& recipe, const std::string& out) {
+void announce(const Recipe& recipe, const torch::Device& device, const std::string& out) {
   const auto count = count_parameters(resolved_model(recipe));
-  note("'{}': {} parameters, {} active per token; {} steps of {} tokens; {} threads, {} kernels; into {}", recipe.name,
+  note("'{}': {} parameters, {} active per token; {} steps of {} tokens; {} threads, {} kernels{}; into {}", recipe.name,
        format_count(static_cast<double>(count.total)), format_count(static_cast<double>(count.active)), recipe.train.steps,
-       recipe.train.batch_size * recipe.train.seq_len, at::get_num_threads(), kernels::name_of(kernels::selected_isa()), out);
+       recipe.train.batch_size * recipe.train.seq_len, at::get_num_threads(), kernels::name_of(kernels::selected_isa()),
+       device.is_cpu() ? "" : ", on " + device.str(), out);
 }
 
 nlohmann::ordered_json result_json(const TrainResult& result, const RunFolder& run, const TrainingPages& pages) {
@@ -90,9 +93,9 @@ void run_train(TrainArguments args) {
   if (args.dry_run) return print_dry_run(recipe, args.json);
   const RunFolder run{args.out.empty() ? "runs/" + recipe.name : args.out};
   const InterruptScope interrupts;
-  TrainRun how{.folder = run.path, .resume = args.resume, .command = command_line(), .stop = interrupt_requested};
+  TrainRun how{.folder = run.path, .resume = args.resume, .device = parse_device(args.device), .command = command_line(), .stop = interrupt_requested};
   if (!init.empty()) how.from = load_checkpoint(init);
-  if (!args.quiet) announce(recipe, run.path.string());
+  if (!args.quiet) announce(recipe, how.device, run.path.string());
   if (const auto& o = recipe.train.optimizer; init.empty() && !args.resume && !args.quiet && !(o.train_only.empty() && o.freeze.empty()))
     note("what train.optimizer leaves out keeps its random initial weights; --init MODEL-DIR starts from a trained model");
   TrainResult result;
@@ -126,6 +129,7 @@ VerbEntry verb_train() {
             verb.add_option("--threads", args->threads, "threads that compute; 0 = what the recipe says, else OMP_NUM_THREADS, else all cores")
                 ->type_name("N")
                 ->check(CLI::Range(0, 4096).description(""));
+            add_device_option(verb, args->device);
             verb.add_flag("--json", args->json, "the result as JSON");
             verb.add_flag("--quiet", args->quiet, "no progress");
             verb.footer("Examples:\n  switchyard train demo/moe --out runs/demo\n"
