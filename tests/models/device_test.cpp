@@ -12,6 +12,7 @@
 #include "test_files.h"
 
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -25,7 +26,7 @@ using testing::kFencedDevice;
 
 std::vector<torch::Device> devices() {
   std::vector<torch::Device> out{kFencedDevice};
-  if (at::hasCUDA()) out.emplace_back(torch::kCUDA, 0);
+  if (torch::cuda::is_available()) out.emplace_back(torch::kCUDA, 0);
   return out;
 }
 
@@ -181,7 +182,7 @@ TEST(Device, WhatNeedsTheCpuSaysSo) {
 TEST(Device, NamesAreRead) {
   EXPECT_TRUE(parse_device("cpu").is_cpu());
   for (const char* name : {"gpu", "cuda:x", "cuda0", ""}) expect_error(ErrorKind::usage, {"expected cpu, cuda or cuda:N"}, [&] { (void)parse_device(name); });
-  if (!at::hasCUDA()) {
+  if (!torch::cuda::is_available()) {
     expect_error(ErrorKind::unsupported, {"device = 'cuda'", "finds no CUDA"}, [] { (void)parse_device("cuda"); });
     GTEST_SKIP() << "no GPU here: the model was compared on the fenced device alone";
   }

@@ -5,6 +5,7 @@
 #include "tiny_run.h"
 
 #include <gtest/gtest.h>
+#include <torch/cuda.h>
 
 namespace switchyard::device_training_test {  // its own: tests of a folder compile as one unit
 namespace {
@@ -38,7 +39,7 @@ TEST(DeviceTraining, LossesAreThoseOfTheCpu) {
   const auto cpu = losses(recipe, {.folder = dir / "cpu"});
   EXPECT_LT(cpu.back(), cpu.front() - 0.2);  // it learns: a device that did not would be seen
   expect_alike(losses(recipe, {.folder = dir / "device", .device = kFencedDevice}), cpu);
-  if (at::hasCUDA()) expect_alike(losses(recipe, {.folder = dir / "cuda", .device = torch::Device(torch::kCUDA, 0)}), cpu);
+  if (torch::cuda::is_available()) expect_alike(losses(recipe, {.folder = dir / "cuda", .device = torch::Device(torch::kCUDA, 0)}), cpu);
 }
 
 // What a trainer does beside a plain step: two passes that must agree, routers that learn from a surrogate.
