@@ -274,6 +274,19 @@ TEST_P(PackedLevel, NotANumberInARowStaysInThatRow) {
   for (int64_t i = 0; i < 3 * n; ++i) EXPECT_EQ(std::isnan(c[static_cast<size_t>(i)]), i / n == 1) << i;
 }
 
+// The reciprocal of a group's scale would be infinite.
+TEST_P(PackedLevel, RowsCloseToZeroGiveNumbersCloseToZero) {
+  const int64_t n = 20, k = 100;
+  const auto w = packed_from(uniform_values(n * k, 9), format_, 1, n, k);
+  auto x = uniform_values(2 * k, 10);
+  for (int64_t p = 0; p < k; ++p) x[static_cast<size_t>(p)] *= 1e-38f;
+  const std::vector<int64_t> offsets{0, 2};
+  std::vector<float> c(static_cast<size_t>(2 * n));
+  packed_product({.w = &w, .offsets = offsets.data(), .a = x.data(), .c = c.data()});
+  for (int64_t i = 0; i < n; ++i) EXPECT_LT(std::abs(c[static_cast<size_t>(i)]), 1e-35f) << i;
+  for (int64_t i = n; i < 2 * n; ++i) EXPECT_GT(std::abs(c[static_cast<size_t>(i)]), 1e-3f) << i;
+}
+
 // A layer's experts on packed weights.
 struct Layer {
   Layer(WeightFormat format, bool gated, Activation phi, int64_t experts, int64_t d, int64_t f, int64_t top_k)
@@ -389,8 +402,8 @@ TEST_P(PackedLevel, ExpertsGiveTheSameBitsForAnySplitAndThreads) {
 }
 
 // More rows than are alive at once: the same bits as token by token.
-TEST(PackedExperts, ManyRowsGoInRounds) {
-  Layer layer(WeightFormat::float32, true, Activation::silu, 3, 96, 1024, 2);
+TEST_P(PackedLevel, ManyRowsGoInRounds) {
+  Layer layer(format_, true, Activation::silu, 3, 96, 1024, 2);
   const int64_t tokens = 7000, d = 96;  // 14000 rows of about 4.5 KB
   const auto x = uniform_values(tokens * d, 17), weights = uniform_values(tokens * 2, 18);
   const auto whole = layer.run(x, weights);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "kernels/packed/stage.h"
 #include "kernels/scratch.h"
@@ -20,6 +21,7 @@ struct Run {
   explicit Run(const ExpertFfn& call)
       : f(call), in_kernel(tile_kernel(selected_isa(), call.in->format())), out_kernel(tile_kernel(selected_isa(), call.out->format())),
         rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out) {
+    if (call.row_token && !x.in_place() && call.offsets[call.in->experts()] - call.offsets[0] > call.tokens) tokens.emplace(x);
     if (!h.in_place()) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
   }
 
@@ -36,7 +38,10 @@ struct Run {
 
   void gather(int64_t row) const {
     const int64_t token = f.row_token ? f.row_token[row] : row;
-    x.write(rows, row - first_row, f.x + token * f.in->k());
+    if (tokens)
+      x.copy(row - first_row, *tokens, token);
+    else
+      x.write(rows, row - first_row, f.x + token * f.in->k());
   }
 
   // Inner activations of a piece of the first product, as floats.
@@ -64,6 +69,7 @@ struct Run {
   TileKernel in_kernel, out_kernel;
   const RowKernels& rows;
   RowStore x, h;
+  std::optional<RowStore> tokens;  // converted once, for all experts that they meet; none: on the way to each
   float* inner = nullptr;    // [rows, f], the float32 form of h itself or apart from it
   int64_t inner_stride = 0;
   int64_t first_row = 0;     // of the round
@@ -101,9 +107,15 @@ void expert_ffn(const ExpertFfn& f) {
   int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
   if ((end - first) * f.in->k() * f.in->n() < kLeastParallelWork) threads = 1;
 
-  const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096);
-  char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + 4 * threads * kPieceFloats) / 4));
+  const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096), pieces_bytes = 4 * threads * kPieceFloats;
+  const int64_t tokens_bytes = run.tokens ? run.tokens->bytes(f.tokens) : 0;
+  char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + pieces_bytes + tokens_bytes + 3) / 4));
   run.place(memory, most_rows);
+  if (run.tokens) {
+    run.tokens->place(memory + rows_bytes + pieces_bytes, f.tokens);
+#pragma omp parallel for schedule(dynamic, kRowsAtATime) num_threads(threads) if (threads > 1)
+    for (int64_t t = 0; t < f.tokens; ++t) run.tokens->write(run.rows, t, f.x + t * f.in->k());
+  }
   if (!f.row_token || !f.row_weight_index) {
     for (int64_t r = static_cast<int64_t>(plan.identity.size()); r < end; ++r) plan.identity.push_back(r);
     run.identity = plan.identity.data();

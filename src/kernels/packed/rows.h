@@ -13,7 +13,7 @@ namespace switchyard::kernels::packed {
 // A row of k floats as float32 or bfloat16 (nearest even), zeros from k to steps.
 using ConvertRow = void (*)(const float* x, int64_t k, int64_t steps, char* out) noexcept;
 // A row of k floats as int8, zeros from k to steps: for every group q = x / scale to the nearest whole number with
-// scale = max |x| / 127, and offset = -weight_offset * sum q. A group of zeros has scale 0. NaN and infinity make the row NaN.
+// scale = max |x| / 127, and offset = -weight_offset * sum q. A group below 1e-36 counts as zeros. NaN and infinity make the row NaN.
 using QuantiseRow = void (*)(const float* x, int64_t k, int64_t steps, int64_t group, int weight_offset, char* out, float* scales,
                              int32_t* offsets) noexcept;
 

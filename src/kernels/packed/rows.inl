@@ -43,6 +43,8 @@ inline Floats rounded_product(Floats x, Floats y) {
 
 inline Floats in_group(const float* x, int64_t p, int64_t end) { return p + kLanes <= end ? load(x + p) : p < end ? load_first(x + p, end - p) : Floats{}; }
 
+constexpr float kLeastScaled = 1e-36f;  // below, 127 / x is infinite: such numbers count as zeros
+
 void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weight_offset, char* out, float* scales, int32_t* offsets) noexcept {
   for (int64_t begin = 0, g = 0; begin < steps; begin += group, ++g) {
     const int64_t end = begin + group < steps ? begin + group : steps, filled = end < k ? end : k;
@@ -56,12 +58,12 @@ void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weigh
     for (int lane = 0; lane < kLanes; ++lane)
       if (largest[lane] != largest[lane]) most = largest[lane];
     const float scale = most / 127.0f;
-    const bool usable = most > 0 && most <= 3.4e38f;  // zeros, NaN and infinity have no reciprocal; the scale tells of them
+    const bool usable = most >= kLeastScaled && most <= 3.4e38f;  // NaN and infinity have no reciprocal; the scale tells of them
     const Floats inverse = splat(usable ? 127.0f / most : 0.0f);
     Ints sum{};
     for (int64_t p = begin; p < end; p += kLanes) {
       const Floats v = usable ? in_group(x, p, filled) : Floats{};
-      const Floats whole = min(splat(127.0f), max(splat(-127.0f), (rounded_product(v, inverse) + kRoundingShift) - kRoundingShift));
+      const Floats whole = (rounded_product(v, inverse) + kRoundingShift) - kRoundingShift;  // |v| <= most: at most 127
       const Ints q = __builtin_convertvector(whole, Ints);
       sum += q;
       *reinterpret_cast<BytesAnywhere*>(out + p) = __builtin_convertvector(q, Bytes);

@@ -1,6 +1,7 @@
 #include "kernels/packed/stage.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace switchyard::kernels::packed {
 namespace {
@@ -45,6 +46,13 @@ void RowStore::write(const RowKernels& kernels, int64_t row, const float* x) con
     case RowForm::bfloat16: return kernels.to_bfloat16(x, k_, steps_, to);
     case RowForm::int8: return kernels.quantise(x, k_, steps_, group_, offset_, to, scales_ + row * groups_, offsets_ + row * groups_);
   }
+}
+
+void RowStore::copy(int64_t row, const RowStore& from, int64_t from_row) const {
+  std::memcpy(data_ + row * stride_, from.data_ + from_row * stride_, static_cast<size_t>(stride_));
+  if (groups_ == 0) return;
+  std::memcpy(scales_ + row * groups_, from.scales_ + from_row * groups_, sizeof(float) * static_cast<size_t>(groups_));
+  std::memcpy(offsets_ + row * groups_, from.offsets_ + from_row * groups_, sizeof(int32_t) * static_cast<size_t>(groups_));
 }
 
 RowBlock RowStore::from(int64_t row) const {

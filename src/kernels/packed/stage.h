@@ -31,6 +31,7 @@ class RowStore {
   [[nodiscard]] int64_t bytes(int64_t rows) const;
   void place(char* memory, int64_t rows);  // memory: bytes(rows), 64-byte aligned
   void write(const RowKernels& kernels, int64_t row, const float* x) const;
+  void copy(int64_t row, const RowStore& from, int64_t from_row) const;  // a row of a store of the same form
   [[nodiscard]] RowBlock from(int64_t row) const;
   // float32 rows may be written in place: floats between rows, and the first one.
   [[nodiscard]] bool in_place() const { return form_ == RowForm::float32; }
