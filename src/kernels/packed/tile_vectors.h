@@ -60,10 +60,13 @@ template <class V, int R, int N>
 // of a page), and of the panel of rows below, which reads the same weights again, the cache lines beside those in use.
 constexpr int64_t kAhead = 4096;
 
+// Behind the end of a strip that is the beginning of the strip S further on, which the next tile takes up in its place.
 template <int S>
-[[gnu::always_inline]] inline void prefetch_weights(const TileCall& t, const char* w) {
+[[gnu::always_inline]] inline void prefetch_weights(const TileCall& t, const char* w, int64_t line) {
+  const int64_t ahead = line * kLineBytes + kAhead;
+  const char* const to = w + ahead + (ahead < t.strip_bytes ? 0 : (S - 1) * t.strip_bytes);
 #pragma GCC unroll 8
-  for (int s = 0; s < S; ++s) __builtin_prefetch(w + s * t.strip_bytes + kAhead);
+  for (int s = 0; s < S; ++s) __builtin_prefetch(to + s * t.strip_bytes);
 }
 
 // One of the lines of R rows, in turn: `step` counts the floats of a row.
@@ -82,7 +85,7 @@ struct Float32Tile {
     Sums<V, R, N> sums;
     sums.start(t, c);
     for (int64_t line = t.line0; line < t.line1; ++line) {
-      prefetch_weights<S>(t, w + line * kLineBytes);
+      prefetch_weights<S>(t, w, line);
       prefetch_rows<R>(t, x, line);
       typename V::Float weights[N];
 #pragma GCC unroll 16
@@ -104,7 +107,7 @@ struct Bfloat16Tile {
     Sums<V, R, N> sums;
     sums.start(t, c);
     for (int64_t line = t.line0; line < t.line1; ++line) {
-      prefetch_weights<S>(t, w + line * kLineBytes);
+      prefetch_weights<S>(t, w, line);
       prefetch_rows<R>(t, x, 2 * line);
       prefetch_rows<R>(t, x, 2 * line + 1);
       const auto pairs = [&](int i) { return V::load_int(w + i / kPerStrip * t.strip_bytes + line * kLineBytes + i % kPerStrip * 4 * V::kWidth); };
@@ -139,7 +142,7 @@ struct IntegerTile {
 #pragma GCC unroll 16
         for (int i = 0; i < N; ++i) dot[r][i] = V::broadcast_int(reinterpret_cast<const char*>(t.rows.offsets + r * t.rows.groups + g));
       for (int64_t line = begin; line < end; ++line) {
-        prefetch_weights<S>(t, w + line * kLineBytes);
+        prefetch_weights<S>(t, w, line);
         typename V::Int bytes[N];
 #pragma GCC unroll 16
         for (int i = 0; i < N; ++i) bytes[i] = V::load_int(w + i / kPerStrip * t.strip_bytes + line * kLineBytes + i % kPerStrip * 4 * V::kWidth);
