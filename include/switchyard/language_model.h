@@ -57,7 +57,7 @@ struct TokenBatch {
 
 struct ModelOutput {
   torch::Tensor hidden;             // [B, S, d] after the final norm
-  std::vector<RoutingStats> stats;  // one per MoE layer, with gradient
+  std::vector<RoutingStats> stats;  // one per MoE layer, with gradient; none of a call with a cache that asks for no trace
   std::vector<RoutingStats> mixer_stats = {};  // one per mixer with experts
   std::vector<MixtureStats> mixtures = {};  // one per mixture, layer and site, in the order of LanguageModel::mixtures()
   std::shared_ptr<ModelOutput> encoder = {};   // of a model that has one, when it ran in this call

@@ -43,6 +43,7 @@ struct MoEOutput {
 
 // What one call did, for losses over several layers, metrics and `forward` dumps.
 struct MoETrace {
+  bool wants_stats = true;  // false before a call: leave them out
   GateInput input;    // what the gate saw
   Routing routing;
   DispatchPlan plan;  // empty for soft slots and expert mixes

@@ -141,7 +141,7 @@ torch::Tensor MoELayer::run(const torch::Tensor& tokens, const GateInput& input,
     t.plan = std::move(planned.plan);
   }
   if (trace) t.input = input;
-  if (trace) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
+  if (trace && t.wants_stats) t.stats = routing_stats(t.routing, t.plan.kept, input, options_.layer, options_.num_experts, t.plan.wanted);
   if (options_.routed_scale != 1.0) y = y * options_.routed_scale;
   if (join_) {
     torch::Tensor always;

@@ -95,11 +95,14 @@ torch::Tensor Block::added(const torch::Tensor& stream, const torch::Tensor& bra
 // section 3.3): tokens that come one by one have neither a sequence nor a segment to be averaged over.
 torch::Tensor Block::keep_experts(const torch::Tensor& x, const GateInput& input, LayerCache& cache, BlockTrace& trace) {
   const int64_t rows = x.size(0), seq = x.size(1);
-  auto row = torch::arange(rows, torch::kInt64).repeat_interleave(seq);
-  if (input.valid.defined()) row = at::where(input.valid, row, torch::full({}, rows, torch::kInt64));
-  if (!cache.mix->defined()) {
+  const bool begins = !cache.mix->defined();
+  if (begins) {
     const auto y = moe_->forward(x, input, &trace.moe);
     if (cache.length > 0 || !std::holds_alternative<ExpertMix>(trace.moe.routing.choice)) return y;
+  }
+  auto row = torch::arange(rows, torch::kInt64).repeat_interleave(seq);
+  if (input.valid.defined()) row = at::where(input.valid, row, torch::full({}, rows, torch::kInt64));
+  if (begins) {
     GateInput prompt = input;  // one token per text: its mean
     prompt.hidden = means_of(on_cpu(x.reshape({rows * seq, -1})), row, rows + 1).slice(0, 0, rows);
     prompt.sequence_ids = torch::arange(rows, torch::kInt64);

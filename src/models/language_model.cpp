@@ -223,7 +223,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
     *options.trace = {};
     options.trace->hidden_states.push_back(x);
   }
-  const bool shortcuts = has_shortcuts(spec_);
+  const bool shortcuts = has_shortcuts(spec_), with_stats = !(options.cache || options.paged) || options.trace;
   if (recompute && shortcuts)
     fail(ErrorKind::config, "activation checkpointing recomputes one layer at a time, and with model.moe.input = '{}' experts read the layer before", spec_.moe->input);
   read_source(call, batch, options, out);
@@ -233,6 +233,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
   }
   for (const auto& block : impl_->blocks) {
     BlockTrace done;
+    done.moe.wants_stats = with_stats;
     const auto input = x;
     if (recompute) {
       x = checkpointed_forward(block, x, call, done);
@@ -247,7 +248,7 @@ ModelOutput LanguageModel::forward(const TokenBatch& batch, const ForwardOptions
     }
     if (shortcuts) call.previous_input = input, call.previous_mixed = done.mixed;
     if (spec_.positions == "relative_first") call.position_bias = torch::Tensor();
-    if (block->moe()) out.stats.push_back(done.moe.stats);
+    if (block->moe() && with_stats) out.stats.push_back(done.moe.stats);
     if (done.mixer.stats) out.mixer_stats.push_back(*done.mixer.stats);
     out.mixtures.insert(out.mixtures.end(), done.mixtures.begin(), done.mixtures.end());
     if (!options.trace) continue;
