@@ -12,7 +12,7 @@ help:
 	@echo "make boards     the leaderboards of docs/gates.md: every gate trained alike, three seeds (an hour); then make docs"
 	@echo "make fetch-models   small pretrained models into runs/models [FETCH=\"stories15M tinyllama\"]"
 	@echo "make bench      benchmarks, each with its own correctness check"
-	@echo "make sanitize   the library's tests under address and undefined behaviour sanitizers, short fuzzing [SANITIZE_ALL=1: those that train as well]"
+	@echo "make sanitize   tests under address and undefined behaviour sanitizers, short fuzzing [SANITIZE=quick|library|all]"
 	@echo "make format | lint | install [PREFIX=/usr/local] | clean"
 
 setup:

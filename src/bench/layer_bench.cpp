@@ -84,6 +84,11 @@ class Layers {
       torch_layers.emplace_back(*first, torch::kFloat32, o.backward);
       if (o.dtype != "float32") torch_layers.emplace_back(*first, torch::kBFloat16, o.backward);
     }
+    LayerShape few = o.shape;
+    few.num_experts = o.shape.top_k;
+    neighbour_ = std::make_shared<MoELayer>(layer_options(few, o.seed + 1));
+    for (const TorchLayer& layer : torch_layers) torch_neighbours.emplace_back(*neighbour_, layer.dtype(), o.backward);
+    (void)packed(*neighbour_);
     dense_ = expert_registry().make("swiglu", BankShape{.d_model = o.shape.d_model, .d_expert = (o.shape.top_k + o.shape.num_shared) * o.shape.d_expert, .seed = o.seed});
     if (!o.backward) pack(*dense_);
     bytes_ = packed(*first);
@@ -95,13 +100,15 @@ class Layers {
   }
   [[nodiscard]] MoELayer& layer(int64_t turn) { return *layers_[static_cast<size_t>(turn) % layers_.size()]; }
   [[nodiscard]] ExpertBank& dense() { return *dense_; }
+  // A layer of as many experts as a token meets: what runs just before a layer in a model, with other weights.
+  [[nodiscard]] MoELayer& neighbour() { return *neighbour_; }
   [[nodiscard]] bool cached() const { return bytes_ <= kCachedBytes; }
   // Weight bytes of one routed expert, and of what is shared.
   [[nodiscard]] double expert_bytes() const { return expert_bytes_; }
   [[nodiscard]] double shared_bytes() const { return shared_bytes_; }
 
   std::vector<Case> cases;
-  std::vector<TorchLayer> torch_layers;
+  std::vector<TorchLayer> torch_layers, torch_neighbours;
 
  private:
   void pack(ExpertBank& bank) {
@@ -127,6 +134,7 @@ class Layers {
 
   const LayerBenchOptions& options_;
   std::vector<std::shared_ptr<MoELayer>> layers_;
+  std::shared_ptr<MoELayer> neighbour_;
   std::shared_ptr<ExpertBank> dense_;
   int64_t bytes_ = 0;
   double expert_bytes_ = 0, shared_bytes_ = 0;
@@ -159,6 +167,18 @@ void run_dense(ExpertBank& bank, const Case& c, const LayerBenchOptions& o) {
   for (const auto& p : bank.parameters()) p.mutable_grad() = torch::Tensor();
 }
 
+double largest_error(const torch::Tensor& y, const torch::Tensor& exact) {
+  const auto error = (y.slice(0, 0, exact.size(0)).to(torch::kFloat64) - exact).abs().max().item<double>();
+  return error / exact.abs().max().item<double>();
+}
+
+// An alternative that computes something else would make the ratio worthless (OpenBLAS kernels that do not fit the CPU have done so).
+void check_alternative(const TorchLayer& layer, const Case& c) {
+  const torch::NoGradGuard no_grad;
+  if (const double error = largest_error(layer.forward(c.x, c.choice(0)), c.exact); !(error < 0.05))
+    fail(ErrorKind::internal, "libtorch's layer is off by {:.2g} of the largest output: is OPENBLAS_CORETYPE right for this CPU?", error);
+}
+
 void run_torch(const TorchLayer& layer, const Case& c, const TokenChoice& choice, bool backward) {
   if (!backward) {
     const torch::NoGradGuard no_grad;
@@ -180,11 +200,6 @@ double time_us(Call call) {
   return us_since(start) / calls;
 }
 
-double largest_error(const torch::Tensor& y, const torch::Tensor& exact) {
-  const auto error = (y.slice(0, 0, exact.size(0)).to(torch::kFloat64) - exact).abs().max().item<double>();
-  return error / exact.abs().max().item<double>();
-}
-
 // The layer's whole way for experts that do almost nothing: what sorting, gathering and adding back cost.
 double dispatch_us(const LayerBenchOptions& o, const Case& c) {
   if (o.backward) return 0;
@@ -203,25 +218,25 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
   LayerBenchRow row;
   row.tokens = tokens;
   row.max_error = largest_error(run_ours(layers.layer(0), c, c.choice(0), o), c.exact);
-  for (const TorchLayer& layer : layers.torch_layers) run_torch(layer, c, c.choice(0), o.backward);  // warm
+  for (const TorchLayer& layer : layers.torch_layers) check_alternative(layer, c), run_torch(layer, c, c.choice(0), o.backward);  // warm
   std::vector<double> ours, dense, gbps, gflops;
   std::vector<std::vector<double>> torch_us(layers.torch_layers.size());
   const kernels::Isa isa = kernels::selected_isa();
   const auto start = Clock::now();
   int64_t turn = 0;
-  // The probe has emptied the caches of weights, and also of code and stack: a layer of a model comes behind another one.
-  const auto warm = [&](auto call) {
-    if (layers.cached() || tokens <= kFewTokens) call(layers.cached() ? turn : turn + 1);
-  };
+  // The probe has emptied the caches of weights, and also of code and stack, which in a model another layer has just used.
+  const TokenChoice all{torch::arange(o.shape.top_k, torch::kInt64).repeat({tokens, 1}), c.choice(0).weights};
   for (; turn < 3 || (turn < kMostTurns && us_since(start) < o.seconds * 1e6); ++turn) {
     gbps.push_back(probe.read_gbps());
     gflops.push_back(kernels::multiply_peak(isa, unit_of(o.dtype)));
-    warm([&](int64_t t) { (void)run_ours(layers.layer(t), c, c.choice(t), o); });
+    if (layers.cached()) (void)run_ours(layers.layer(0), c, c.choice(turn), o);
+    else if (tokens <= kFewTokens) (void)run_ours(layers.neighbour(), c, all, o);
     ours.push_back(time_us([&](int call) { (void)run_ours(layers.layer(turn + call), c, c.choice(turn + call), o); }));
     dense.push_back(time_us([&](int) { run_dense(layers.dense(), c, o); }));
     for (size_t i = 0; i < torch_us.size(); ++i)
       if (turn < 3 || torch_us[i].front() < o.seconds * 1e5) {
-        warm([&](int64_t t) { run_torch(layers.torch_layers[i], c, c.choice(t), o.backward); });
+        if (layers.cached()) run_torch(layers.torch_layers[i], c, c.choice(turn), o.backward);
+        else if (tokens <= kFewTokens) run_torch(layers.torch_neighbours[i], c, all, o.backward);
         torch_us[i].push_back(time_us([&](int call) { run_torch(layers.torch_layers[i], c, c.choice(turn + call), o.backward); }));
       }
   }

@@ -15,6 +15,7 @@ class TorchLayer {
 
   // tokens [T, d] float32 -> [T, d] float32. Sums over experts are float32.
   [[nodiscard]] torch::Tensor forward(const torch::Tensor& tokens, const TokenChoice& choice) const;
+  [[nodiscard]] torch::ScalarType dtype() const { return dtype_; }
   // Weights, in the order in which they were made.
   [[nodiscard]] std::vector<torch::Tensor> parameters() const;
 

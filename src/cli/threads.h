@@ -15,7 +15,9 @@ namespace switchyard::cli {
 // OpenMP threads wait for each other by spinning, for milliseconds by default: on a machine with other work that halves the
 // speed of training. libgomp reads the length of the spin when it is loaded, so the program starts itself again with a short
 // one, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY say what is wanted. One run each on two busy cores, 100 steps: 24.8 s and 11.7 s.
-void wait_for_threads_briefly(char** argv);
+// For `bench` OpenBLAS, which libtorch multiplies with, likewise hears which CPU this is, unless OPENBLAS_CORETYPE says it: an older
+// OpenBLAS takes a CPU that is newer than itself for one without AVX, and the comparison would be unfair.
+void start_with_library_settings(char** argv);
 
 // OMP_NUM_THREADS if it is set to a positive number, else every core that this process may run on.
 void use_all_cores();

@@ -35,10 +35,12 @@ void expect_alike(const std::vector<double>& found, const std::vector<double>& e
 
 TEST(DeviceTraining, LossesAreThoseOfTheCpu) {
   const testing::TempDir dir;
-  const Recipe recipe = recipe_in(dir);
+  Recipe recipe = recipe_in(dir);
   const auto cpu = losses(recipe, {.folder = dir / "cpu"});
   EXPECT_LT(cpu.back(), cpu.front() - 0.2);  // it learns: a device that did not would be seen
   expect_alike(losses(recipe, {.folder = dir / "device", .device = kFencedDevice}), cpu);
+  recipe.train.activation_checkpointing = true;
+  expect_alike(losses(recipe, {.folder = dir / "recomputed", .device = kFencedDevice}), cpu);
   if (torch::cuda::is_available()) expect_alike(losses(recipe, {.folder = dir / "cuda", .device = torch::Device(torch::kCUDA, 0)}), cpu);
 }
 
