@@ -4,6 +4,8 @@
 set -euo pipefail
 build=$1
 shift
+# As the program's own `bench` (src/cli/threads.h): an OpenBLAS that is older than the CPU would take kernels of before AVX.
+if grep -qw avx512f /proc/cpuinfo; then export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-SKYLAKEX}"; fi
 for program in "$build"/bench/*_bench "$build"/bench/*/*_bench; do
   [ -x "$program" ] && [ -f "$program" ] || continue
   echo "== ${program#"$build"/}"
