@@ -77,9 +77,10 @@ void add_layer(CLI::App& verb) {
   layer.add_flag("--no-libtorch", args->no_libtorch, "do not time the alternative");
   add_threads_option(layer);
   layer.add_flag("--json", args->json, "an array with one object per case");
-  layer.footer("Weights lie in memory, not in the cache, when a call begins; code is warm, another layer has just run. The roof is the time to read the weights of the active experts or the\n"
-               "time of the arithmetic, whichever is longer, at limits that are measured between the turns. The dense network has one expert as wide as\n"
-               "all that a token meets: equal arithmetic, and for a few tokens fewer bytes, which it may find in a cache.\n\n"
+  layer.footer("Weights lie in memory, not in the cache, when a call begins; code is warm, another layer has just run. The roof is the time to read\n"
+               "the weights of the active experts or the time of the arithmetic, whichever is longer, at limits that are measured between the turns.\n"
+               "The dense network has one expert as wide as all that a token meets: equal arithmetic, and for a few tokens fewer bytes, which it may\n"
+               "find in a cache.\n\n"
                "Examples:\n  switchyard bench layer --shape olmoe --dtype bfloat16,int8 --tokens 1,16,512\n"
                "  switchyard bench layer --shape demo --dtype float32 --tokens 4096 --direction both --json");
   layer.callback([args] { run_layer(*args); });
