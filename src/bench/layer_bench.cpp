@@ -172,7 +172,7 @@ double largest_error(const torch::Tensor& y, const torch::Tensor& exact) {
   return error / exact.abs().max().item<double>();
 }
 
-// An alternative that computes something else would make the ratio worthless (OpenBLAS kernels that do not fit the CPU have done so).
+// A ratio to an alternative that computes something else would be worthless.
 void check_alternative(const TorchLayer& layer, const Case& c) {
   const torch::NoGradGuard no_grad;
   if (const double error = largest_error(layer.forward(c.x, c.choice(0)), c.exact); !(error < 0.05))
