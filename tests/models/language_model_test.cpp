@@ -126,6 +126,23 @@ TEST(LanguageModel, CachedTokensEqualTheWholeSequenceAlsoWithPadding) {
   expect_error(ErrorKind::usage, {"room for 8", "1 more"}, [&] { (void)model.forward(batch_of(ids.slice(1, 0, 1)), options); });
 }
 
+TEST(LanguageModel, ACallWithACacheCountsRoutesOnlyForATrace) {
+  LanguageModel model(with_losses(), 18);
+  model.eval();
+  const auto ids = some_ids(1, 4, 19);
+  const auto layers = model.moe_layers().size();
+  ASSERT_GT(layers, 0u);
+  EXPECT_EQ(model.forward(batch_of(ids)).stats.size(), layers);
+  KvCache cache(model.spec(), 1, 8);
+  ForwardOptions options;
+  options.cache = &cache;
+  EXPECT_TRUE(model.forward(batch_of(ids), options).stats.empty());
+  ModelTrace trace;
+  options.trace = &trace;
+  EXPECT_EQ(model.forward(batch_of(ids), options).stats.size(), layers);
+  EXPECT_EQ(trace.moe.begin()->second.stats.num_tokens, 4);
+}
+
 TEST(LanguageModel, GradientsEqualFiniteDifferencesInDoublePrecision) {
   LanguageModel model(with_losses(), 4);
   model.to(torch::kFloat64);
