@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <sys/mman.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -13,6 +14,7 @@
 #include "kernels/packed/expert_ffn.h"
 #include "kernels/packed/product.h"
 #include "kernels/packed/stage.h"
+#include "kernels/scratch.h"
 #include "per_isa_test.h"
 #include "switchyard/error.h"
 
@@ -378,6 +380,37 @@ TEST_P(PackedLevel, ExpertsEqualTheLoopOverTokens) {
       for (size_t i = 0; i < y.size(); ++i) worst = std::max(worst, std::abs(y[i] - want[i]));
       EXPECT_LE(worst, (tile_kernel(selected_isa(), format_).form == RowForm::float32 ? 4e-6 : 4e-3) * largest) << "gated " << gated << ", tokens " << tokens;
     }
+}
+
+// Memory that is used again holds anything; what pads a row meets weights of zero, and NaN times zero is no zero.
+TEST_P(PackedLevel, WhatWorkingMemoryHeldBeforeDoesNotMatter) {
+  Layer layer(format_, true, Activation::silu, 5, 67, 41, 2);
+  const auto x = uniform_values(37 * 67, 13), weights = uniform_values(37 * 2, 14);
+  const auto clean = layer.run(x, weights);
+  const int64_t floats = 4 << 20;
+  std::memset(thread_scratch(ScratchUse::shared, floats), 0xff, sizeof(float) * floats);
+  EXPECT_EQ(layer.run(x, weights), clean);
+}
+
+class PackedRows : public PerIsa {};
+INSTANTIATE_TEST_SUITE_P(EveryIsa, PackedRows, vector_isas(), isa_name);
+TEST_P(PackedRows, ActivationsInBfloat16AreThoseInFloat32Rounded) {
+  for (const bool gated : {false, true}) {
+    const int64_t rows = 3, width = 48, ldc = gated ? 2 * width : width;
+    const auto c = uniform_values(rows * ldc, 23);
+    std::vector<float> h(static_cast<size_t>(rows * width));
+    std::vector<uint16_t> halves(static_cast<size_t>(rows * (width + 5)), 7);
+    row_kernels().activate(Activation::silu, gated, rows, width, c.data(), ldc, h.data(), width);
+    row_kernels().activate_to_bfloat16(Activation::silu, gated, rows, width, c.data(), ldc, reinterpret_cast<char*>(halves.data()), 2 * (width + 5));
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < width + 5; ++i) {
+        const uint16_t got = halves[static_cast<size_t>(r * (width + 5) + i)];
+        if (i < width)
+          EXPECT_EQ(std::bit_cast<float>(static_cast<uint32_t>(got) << 16), round_to_bf16(h[static_cast<size_t>(r * width + i)])) << r << ", " << i;
+        else
+          EXPECT_EQ(got, 7) << r << ", " << i;
+      }
+  }
 }
 
 TEST_P(PackedLevel, ExpertsGiveTheSameBitsForAnySplitAndThreads) {

@@ -21,8 +21,8 @@ struct Run {
   explicit Run(const ExpertFfn& call)
       : f(call), in_kernel(tile_kernel(selected_isa(), call.in->format())), out_kernel(tile_kernel(selected_isa(), call.out->format())),
         rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out) {
-    if (call.row_token && !x.in_place() && call.offsets[call.in->experts()] - call.offsets[0] > call.tokens) tokens.emplace(x);
-    if (!h.in_place()) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
+    if (call.row_token && x.form() != RowForm::float32 && call.offsets[call.in->experts()] - call.offsets[0] > call.tokens) tokens.emplace(x);
+    if (h.form() == RowForm::int8) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
   }
 
   // Bytes of `n` rows, and where they lie in `memory`.
@@ -32,8 +32,7 @@ struct Run {
   void place(char* memory, int64_t n) {
     x.place(memory, n);
     h.place(memory + round_up(x.bytes(n), kLineBytes), n);
-    inner = h.in_place() ? h.floats() : reinterpret_cast<float*>(memory + round_up(x.bytes(n), kLineBytes) + round_up(h.bytes(n), kLineBytes));
-    if (h.in_place()) inner_stride = h.stride_floats();
+    inner = reinterpret_cast<float*>(memory + round_up(x.bytes(n), kLineBytes) + round_up(h.bytes(n), kLineBytes));
   }
 
   void gather(int64_t row) const {
@@ -44,13 +43,19 @@ struct Run {
       x.write(rows, row - first_row, f.x + token * f.in->k());
   }
 
-  // Inner activations of a piece of the first product, as floats.
+  // Inner activations of a piece of the first product: in the form that the second one wants or, where a row must be whole to be
+  // converted, as floats.
   void activate(const Unit& unit, const Piece& piece, float* c) const {
     multiply_piece(in_kernel, *f.in, x, first_row, unit, piece.strip0, piece.strip1, c,
                    [&](int64_t row, int64_t n, int64_t strip, int64_t strips, const float* z, int64_t ldz) {
-                     const int64_t column = (f.gated ? strip / 2 : strip) * kStrip;
-                     rows.activate(f.phi, f.gated, n, (f.gated ? strips / 2 : strips) * kStrip, z, ldz, inner + (row - first_row) * inner_stride + column,
-                                   inner_stride);
+                     const int64_t r = row - first_row, column = (f.gated ? strip / 2 : strip) * kStrip, width = (f.gated ? strips / 2 : strips) * kStrip;
+                     switch (h.form()) {
+                       case RowForm::float32: rows.activate(f.phi, f.gated, n, width, z, ldz, reinterpret_cast<float*>(h.data(r)) + column, h.stride() / 4); break;
+                       case RowForm::bfloat16: rows.activate_to_bfloat16(f.phi, f.gated, n, width, z, ldz, h.data(r) + 2 * column, h.stride()); break;
+                       case RowForm::int8: return rows.activate(f.phi, f.gated, n, width, z, ldz, inner + r * inner_stride + column, inner_stride);
+                     }
+                     if (strip + strips == f.in->strips())
+                       for (int64_t i = r; i < r + n; ++i) h.clear_behind(i, column + width);
                    });
   }
 
@@ -70,7 +75,7 @@ struct Run {
   const RowKernels& rows;
   RowStore x, h;
   std::optional<RowStore> tokens;  // converted once, for all experts that they meet; none: on the way to each
-  float* inner = nullptr;    // [rows, f], the float32 form of h itself or apart from it
+  float* inner = nullptr;    // [rows, f] before they become h, if that is int8
   int64_t inner_stride = 0;
   int64_t first_row = 0;     // of the round
   const int64_t* identity = nullptr;
@@ -133,7 +138,7 @@ void expert_ffn(const ExpertFfn& f) {
       for (int64_t r = row; r < round_end; ++r) run.gather(r);
 #pragma omp for schedule(dynamic, 1)
       for (size_t i = 0; i < plan.first.size(); ++i) run.activate(plan.units[static_cast<size_t>(plan.first[i].unit)], plan.first[i], c);
-      if (!run.h.in_place()) {
+      if (run.h.form() == RowForm::int8) {
 #pragma omp for schedule(dynamic, kRowsAtATime)
         for (int64_t r = row; r < round_end; ++r) run.h.write(run.rows, r - row, run.inner + (r - row) * run.inner_stride);
       }

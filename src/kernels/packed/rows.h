@@ -22,6 +22,10 @@ using QuantiseRow = void (*)(const float* x, int64_t k, int64_t steps, int64_t g
 using ActivateRows = void (*)(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, float* h,
                               int64_t ldh) noexcept;
 
+// The same rounded to bfloat16 (nearest even), rows of h `stride` bytes apart.
+using ActivateRowsToBfloat16 = void (*)(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, char* h,
+                                        int64_t stride) noexcept;
+
 // y[index[r], 0..width) += weights[weight_index[r]] * c[r, 0..width); without weights all are 1.
 using AddRows = void (*)(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t* index, const int64_t* weight_index,
                          const float* weights, float* y, int64_t ldy) noexcept;
@@ -30,6 +34,7 @@ struct RowKernels {
   ConvertRow to_float32, to_bfloat16;
   QuantiseRow quantise;
   ActivateRows activate;
+  ActivateRowsToBfloat16 activate_to_bfloat16;
   AddRows add;
 };
 [[nodiscard]] const RowKernels& row_kernels();  // of selected_isa()

@@ -75,7 +75,9 @@ void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weigh
   }
 }
 
-void activate(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, float* h, int64_t ldh) noexcept {
+// write(r, i, the activations of columns i ... of row r)
+template <class Write>
+[[gnu::always_inline]] inline void for_activations(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, Write write) {
   with_activation(kind, [&](auto phi) {
     using Phi = decltype(phi);
     for (int64_t r = 0; r < rows; ++r)
@@ -83,8 +85,18 @@ void activate(Activation kind, bool gated, int64_t rows, int64_t width, const fl
         for (int64_t j = 0; j < 16; j += kLanes) {
           const float* from = c + r * ldc + (gated ? 2 * strip : strip) + j;
           const Floats value = Phi::at(load(from)).value;
-          store(h + r * ldh + strip + j, gated ? value * load(from + 16) : value);
+          write(r, strip + j, gated ? value * load(from + 16) : value);
         }
+  });
+}
+
+void activate(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, float* h, int64_t ldh) noexcept {
+  for_activations(kind, gated, rows, width, c, ldc, [&](int64_t r, int64_t i, Floats value) { store(h + r * ldh + i, value); });
+}
+
+void activate_to_bfloat16(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, char* h, int64_t stride) noexcept {
+  for_activations(kind, gated, rows, width, c, ldc, [&](int64_t r, int64_t i, Floats value) {
+    *reinterpret_cast<HalfWordsAnywhere*>(h + r * stride + 2 * i) = rounded_to_bf16(value);
   });
 }
 
@@ -104,7 +116,7 @@ void add(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t
 
 namespace packed_rows {
 extern const packed::RowKernels kKernels;
-const packed::RowKernels kKernels{to_float32, to_bfloat16, quantise, activate, add};
+const packed::RowKernels kKernels{to_float32, to_bfloat16, quantise, activate, activate_to_bfloat16, add};
 }  // namespace packed_rows
 
 }  // namespace switchyard::kernels::SW_ISA

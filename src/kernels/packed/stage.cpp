@@ -26,7 +26,7 @@ int64_t strip_cost(const Unit& u, const PackedWeights& w) { return (u.row1 - u.r
 RowStore::RowStore(const TileKernel& kernel, const PackedWeights& w)
     : form_(kernel.form), k_(w.k()), steps_(w.steps()), group_(w.group()), offset_(w.format() == WeightFormat::int8 ? kInt8Offset : kInt4Offset) {
   groups_ = form_ == RowForm::int8 ? w.groups() : 0;
-  // An odd number of cache lines, so that the rows of a tile spread over all sets. float32 rows may be written 16 floats at a time.
+  // An odd number of cache lines, so that the rows of a tile spread over all sets. Rows may be written 16 numbers at a time.
   stride_ = round_up(round_up(steps_, kStrip) * bytes_of(form_), kLineBytes);
   if (stride_ / kLineBytes % 2 == 0) stride_ += kLineBytes;
 }
@@ -53,6 +53,10 @@ void RowStore::copy(int64_t row, const RowStore& from, int64_t from_row) const {
   if (groups_ == 0) return;
   std::memcpy(scales_ + row * groups_, from.scales_ + from_row * groups_, sizeof(float) * static_cast<size_t>(groups_));
   std::memcpy(offsets_ + row * groups_, from.offsets_ + from_row * groups_, sizeof(int32_t) * static_cast<size_t>(groups_));
+}
+
+void RowStore::clear_behind(int64_t row, int64_t written) const {
+  if (written < steps_) std::memset(data(row) + written * bytes_of(form_), 0, static_cast<size_t>((steps_ - written) * bytes_of(form_)));
 }
 
 RowBlock RowStore::from(int64_t row) const {

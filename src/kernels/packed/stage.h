@@ -33,10 +33,11 @@ class RowStore {
   void write(const RowKernels& kernels, int64_t row, const float* x) const;
   void copy(int64_t row, const RowStore& from, int64_t from_row) const;  // a row of a store of the same form
   [[nodiscard]] RowBlock from(int64_t row) const;
-  // float32 rows may be written in place: floats between rows, and the first one.
-  [[nodiscard]] bool in_place() const { return form_ == RowForm::float32; }
-  [[nodiscard]] float* floats() const { return reinterpret_cast<float*>(data_); }
-  [[nodiscard]] int64_t stride_floats() const { return stride_ / 4; }
+  // float32 and bfloat16 rows may be written in place, whole strips of 16 at a time: there is room for them.
+  [[nodiscard]] RowForm form() const { return form_; }
+  [[nodiscard]] char* data(int64_t row) const { return data_ + row * stride_; }
+  [[nodiscard]] int64_t stride() const { return stride_; }  // bytes from a row to the next
+  void clear_behind(int64_t row, int64_t written) const;    // zeros for the steps that pad a row
 
  private:
   RowForm form_ = RowForm::float32;
