@@ -29,6 +29,12 @@ target_sources(switchyard PRIVATE ${step_sources})
 
 target_link_libraries(switchyard PUBLIC switchyard_base torch torch_cpu c10)
 target_include_directories(switchyard SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+# libtorch 2 brings the headers of an fmt of its own, which are found before those of the fmt that is linked.
+foreach(dir IN LISTS TORCH_INCLUDE_DIRS)
+  if(EXISTS ${dir}/fmt/format.h)
+    target_compile_definitions(switchyard PUBLIC FMT_HEADER_ONLY)
+  endif()
+endforeach()
 target_precompile_headers(switchyard PRIVATE <torch/types.h> <torch/nn/module.h> <torch/csrc/autograd/custom_function.h>
                           <nlohmann/json.hpp> <fmt/format.h>)
 set_target_properties(switchyard PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP POSITION_INDEPENDENT_CODE ON)

@@ -8,6 +8,7 @@
 #include "switchyard/error.h"
 
 #include <dlfcn.h>
+#include <fmt/ranges.h>
 #include <link.h>
 #include <torch/version.h>
 #include <unistd.h>

@@ -13,6 +13,7 @@
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 #include <filesystem>

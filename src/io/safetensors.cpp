@@ -3,6 +3,8 @@
 #include "io/strict_json.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <numeric>
 

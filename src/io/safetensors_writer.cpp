@@ -2,6 +2,7 @@
 
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

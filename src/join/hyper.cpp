@@ -15,6 +15,7 @@
 #include "switchyard/join.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 

@@ -5,6 +5,8 @@
 #include "models/canonical_spec.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 namespace switchyard {

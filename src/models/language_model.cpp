@@ -18,6 +18,7 @@
 #include "switchyard/error.h"
 
 #include <ATen/ATen.h>
+#include <fmt/ranges.h>
 
 namespace switchyard {
 

@@ -4,6 +4,8 @@
 #include "models/mixer_of.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <set>

@@ -4,6 +4,7 @@
 #include "switchyard/error.h"
 
 #include <c10/core/GradMode.h>
+#include <fmt/ranges.h>
 
 namespace switchyard {
 

@@ -1,6 +1,7 @@
 // A passage of validation text, every token in the colour of its expert. The first layer is in the markup; the script
 // repaints the tokens for other layers and choices from the data beside them.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>

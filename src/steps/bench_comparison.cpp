@@ -3,6 +3,8 @@
 #include "steps/routing_bench.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <utility>
 
 namespace switchyard {

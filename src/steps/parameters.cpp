@@ -4,6 +4,8 @@
 #include "kernels/adamw.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <cmath>
 #include <regex>
 #include <unordered_set>

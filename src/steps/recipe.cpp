@@ -8,6 +8,8 @@
 #include "switchyard/checkpoint.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <iterator>
 #include <string_view>

@@ -3,6 +3,8 @@
 #include "core/ops.h"
 #include "switchyard/error.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>

@@ -9,6 +9,7 @@
 #include "switchyard/error.h"
 
 #include <c10/core/GradMode.h>
+#include <fmt/ranges.h>
 
 #include <chrono>
 #include <limits>

@@ -1,5 +1,6 @@
 #include "house/layering.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <regex>

@@ -10,6 +10,7 @@
 #include "switchyard/error.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 namespace switchyard::cli {
 namespace {

@@ -13,6 +13,7 @@
 #include "switchyard/error.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 #include <cmath>
 

@@ -17,6 +17,7 @@
 #include "switchyard/error.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 #include <optional>
 

@@ -6,6 +6,7 @@
 #include "io/safetensors.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 namespace switchyard::cli {
 namespace {

@@ -8,6 +8,7 @@
 #include "cli/verb.h"
 
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 
 namespace switchyard::cli {
 namespace {
