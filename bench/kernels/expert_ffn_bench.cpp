@@ -29,6 +29,7 @@ struct Layers {
     const bool small = s.d < 1024;
     do {
       auto& in = all.emplace_back(PackedWeights(format, s.experts, 2 * s.f, s.d, RowOrder::gate_then_up), PackedWeights(format, s.experts, s.d, s.f));
+#pragma omp parallel for schedule(dynamic, 1)
       for (int64_t e = 0; e < s.experts; ++e) {
         in.first.pack(e, [&](int64_t r, float* out) { std::copy_n(noise.data() + r % s.f * s.d, s.d, out); });
         in.second.pack(e, [&](int64_t r, float* out) { std::copy_n(noise.data() + r % s.d * s.f, s.f, out); });

@@ -53,9 +53,8 @@ struct Product {
   std::vector<char> memory;
 };
 
-int stored_value(WeightFormat format, const char* strip, int64_t step, int64_t output) {
-  const auto byte = static_cast<uint8_t>(strip[step / steps_of_line(format) * kLineBytes + output * 4 + step % 4]);
-  return format == WeightFormat::int8 ? byte - kInt8Offset : (step % 8 < 4 ? byte & 15 : byte >> 4) - kInt4Offset;
+int stored_value(const char* strip, int64_t step, int64_t output) {
+  return static_cast<uint8_t>(strip[step / 4 * kLineBytes + output * 4 + step % 4]) - kInt8Offset;
 }
 
 // Integers are exact inside a group, and groups are added in order: the result is known to the last bit.
@@ -63,7 +62,7 @@ float integer_result(const Product& p, const char* strip, int64_t r, int64_t j, 
   const RowBlock rows = p.store.from(r);
   for (int64_t g = 0; g < p.w.groups(); ++g) {
     int64_t dot = 0;
-    for (int64_t s = g * p.w.group(); s < std::min((g + 1) * p.w.group(), p.w.steps()); ++s) dot += rows.data[s] * stored_value(p.w.format(), strip, s, j);
+    for (int64_t s = g * p.w.group(); s < std::min((g + 1) * p.w.group(), p.w.steps()); ++s) dot += rows.data[s] * stored_value(strip, s, j);
     sum = std::fma(static_cast<float>(dot), from_bf16(strip + p.w.scales_at() + 2 * (16 * g + j)) * rows.scales[g], sum);
   }
   return sum;
@@ -100,7 +99,7 @@ class PackedOnTiles : public OnTiles {
  protected:
   void SetUp() override { skip_unless_it_runs(false); }
   static const TileKernel& kernel(WeightFormat f) { return (GetParam() == Tiles::cpu ? kAmxTiles : kModelTiles)[static_cast<int>(f)]; }
-  static constexpr WeightFormat kFormats[] = {WeightFormat::bfloat16, WeightFormat::int8, WeightFormat::int4};
+  static constexpr WeightFormat kFormats[] = {WeightFormat::bfloat16, WeightFormat::int8};
 };
 INSTANTIATE_TEST_SUITE_P(Where, PackedOnTiles, testing::Values(Tiles::model, Tiles::cpu), tiles_name);
 
@@ -114,25 +113,24 @@ TEST_P(PackedOnTiles, EqualLoopsForAnyLengthAlsoAdded) {
       }
 }
 
-// Some groups are longer than what int4 expands at a time, others do not divide it; the last one is short.
+// Some groups are longer than a piece that stays in the cache, others do not divide it; the last one is short.
 TEST_P(PackedOnTiles, EqualLoopsForAnyGroup) {
-  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
-    for (const int64_t group : {64, 192, 320, 1024})
-      for (const int64_t rows : {1, 16, 17, 70}) {
-        SCOPED_TRACE(testing::Message() << name_of(format) << ", group " << group << ", rows " << rows);
-        const Product p(kernel(format), format, rows, 5, 1700, group);
-        ASSERT_NO_FATAL_FAILURE(expect_results(p, p.run(0, rows, 0, 5, p.lines(), true), rows, 5, true));
-      }
+  for (const int64_t group : {64, 192, 320, 1088})
+    for (const int64_t rows : {1, 16, 17, 70}) {
+      SCOPED_TRACE(testing::Message() << "group " << group << ", rows " << rows);
+      const Product p(kernel(WeightFormat::int8), WeightFormat::int8, rows, 5, 1700, group);
+      ASSERT_NO_FATAL_FAILURE(expect_results(p, p.run(0, rows, 0, 5, p.lines(), true), rows, 5, true));
+    }
 }
 
 TEST_P(PackedOnTiles, IntegersHaveTheBitsOfVectors) {
   if (!cpu_has(Isa::vnni)) GTEST_SKIP() << "this CPU has no VNNI";
-  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4})
-    for (const int64_t rows : {5, 70}) {
-      const Product tiles(kernel(format), format, rows, 5, 1700), vectors(kVnniTiles[static_cast<int>(format)], format, rows, 5, 1700);
-      const Output on_tiles = tiles.run(0, rows, 0, 5, tiles.lines(), true), on_vectors = vectors.run(0, rows, 0, 5, vectors.lines(), true);
-      for (int64_t r = 0; r < rows; ++r) ASSERT_EQ(0, std::memcmp(on_tiles.row(r), on_vectors.row(r), 64 * 5)) << name_of(format) << ", row " << r;
-    }
+  constexpr WeightFormat kInt8 = WeightFormat::int8;
+  for (const int64_t rows : {5, 70}) {
+    const Product tiles(kernel(kInt8), kInt8, rows, 5, 1700), vectors(kVnniTiles[static_cast<int>(kInt8)], kInt8, rows, 5, 1700);
+    const Output on_tiles = tiles.run(0, rows, 0, 5, tiles.lines(), true), on_vectors = vectors.run(0, rows, 0, 5, vectors.lines(), true);
+    for (int64_t r = 0; r < rows; ++r) ASSERT_EQ(0, std::memcmp(on_tiles.row(r), on_vectors.row(r), 64 * 5)) << "row " << r;
+  }
 }
 
 TEST_P(PackedOnTiles, AnyRowsAndStripsHaveTheBitsOfTheWholeAndTouchNothingElse) {
@@ -170,10 +168,10 @@ TEST_P(PackedOnTiles, ChunksOfLinesHaveTheBitsOfTheWhole) {
 // Through the loop that drives kernels: blocks of rows, strips that fit the memory of a piece, chunks of lines.
 TEST_P(PackedOnTiles, ADrivenPieceHasTheBitsOfTheWhole) {
   for (const WeightFormat format : kFormats) {
-    const int64_t rows = 150, strips = 11;
-    const Product p(kernel(format), format, rows, strips, 1500);
+    const int64_t rows = 430, strips = 11, k = kernel(format).block_lines * steps_of_line(format) + 100;  // two blocks, two chunks
+    const Product p(kernel(format), format, rows, strips, k);
     const Output whole = p.run(0, rows, 0, strips, p.lines());
-    std::vector<float> c(kPieceFloats);
+    std::vector<float> c(piece_floats(kernel(format)));
     int64_t seen = 0;
     multiply_piece(p.kernel, p.w, p.store, 0, {0, 0, rows}, 0, strips, c.data(),
                    [&](int64_t row, int64_t n, int64_t strip, int64_t some, const float* z, int64_t ldz) {
@@ -193,7 +191,7 @@ TEST_P(PackedOnTiles, PiecesOfExpertsEqualLoops) {
     const Product p(kernel(format), format, 43, 3, 300, 0, 5);
     std::vector<Piece> pieces;
     cut_units(units, p.w, 2, pieces);
-    std::vector<float> c(kPieceFloats);
+    std::vector<float> c(piece_floats(kernel(format)));
     int64_t seen = 0;
     for (const Piece& piece : pieces) {
       const Unit& unit = units[static_cast<size_t>(piece.unit)];
@@ -223,7 +221,7 @@ TEST_P(PackedOnTiles, NotANumberInARowStaysInThatRow) {
 
 TEST(PackedTiles, FormatsWithoutTilesAreLeftToTheLevelsBelow) {
   for (const WeightFormat f : kAllFormats) {
-    const bool tiles = f != WeightFormat::float32;
+    const bool tiles = f == WeightFormat::bfloat16 || f == WeightFormat::int8;
     EXPECT_EQ(kAmxTiles[static_cast<int>(f)].multiply != nullptr, tiles) << name_of(f);
     EXPECT_EQ(tile_kernel(Isa::amx, f).multiply, (tiles ? kAmxTiles[static_cast<int>(f)] : tile_kernel(Isa::vnni, f)).multiply) << name_of(f);
   }

@@ -112,7 +112,8 @@ void expert_ffn(const ExpertFfn& f) {
   int threads = omp_in_parallel() ? 1 : omp_get_max_threads();
   if ((end - first) * f.in->k() * f.in->n() < kLeastParallelWork) threads = 1;
 
-  const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096), pieces_bytes = 4 * threads * kPieceFloats;
+  const int64_t result_floats = std::max(piece_floats(run.in_kernel), piece_floats(run.out_kernel));
+  const int64_t rows_bytes = round_up(run.bytes(most_rows), 4096), pieces_bytes = 4 * threads * result_floats;
   const int64_t tokens_bytes = run.tokens ? run.tokens->bytes(f.tokens) : 0;
   char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + pieces_bytes + tokens_bytes + 3) / 4));
   run.place(memory, most_rows);
@@ -133,7 +134,7 @@ void expert_ffn(const ExpertFfn& f) {
     cut_strips(plan.units, *f.out, threads, plan.second);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-      float* const c = reinterpret_cast<float*>(memory + rows_bytes) + omp_get_thread_num() * kPieceFloats;
+      float* const c = reinterpret_cast<float*>(memory + rows_bytes) + omp_get_thread_num() * result_floats;
 #pragma omp for schedule(dynamic, kRowsAtATime)
       for (int64_t r = row; r < round_end; ++r) run.gather(r);
 #pragma omp for schedule(dynamic, 1)

@@ -51,11 +51,11 @@ void packed_product(const PackedProduct& p) {
 
   RowStore a(kernel, w);
   const int64_t rows_bytes = round_up(a.bytes(end - first), 4096);
-  char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + 4 * threads * kPieceFloats) / 4));
+  char* const memory = reinterpret_cast<char*>(thread_scratch(ScratchUse::shared, (rows_bytes + 4 * threads * piece_floats(kernel)) / 4));
   a.place(memory, end - first);
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
-    float* const c = reinterpret_cast<float*>(memory + rows_bytes) + omp_get_thread_num() * kPieceFloats;
+    float* const c = reinterpret_cast<float*>(memory + rows_bytes) + omp_get_thread_num() * piece_floats(kernel);
 #pragma omp for schedule(dynamic, 16)
     for (int64_t r = first; r < end; ++r) a.write(rows, r - first, p.a + r * w.k());
 #pragma omp for schedule(dynamic, 1)

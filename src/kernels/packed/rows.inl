@@ -100,14 +100,19 @@ void activate_to_bfloat16(Activation kind, bool gated, int64_t rows, int64_t wid
   });
 }
 
+// The rows of y lie anywhere: each is asked for while the row before it is added.
 void add(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t* index, const int64_t* weight_index, const float* weights,
          float* y, int64_t ldy) noexcept {
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = c + r * ldc;
     float* to = y + index[r] * ldy;
+    const float* next = y + index[r + 1 < rows ? r + 1 : r] * ldy;
     const Floats weight = splat(weights ? weights[weight_index[r]] : 1.0f);
     int64_t i = 0;
-    for (; i + kLanes <= width; i += kLanes) store(to + i, load(to + i) + weight * load(from + i));
+    for (; i + kLanes <= width; i += kLanes) {
+      __builtin_prefetch(next + i, 1);
+      store(to + i, load(to + i) + weight * load(from + i));
+    }
     if (const int64_t rest = width - i; rest > 0) store_first(to + i, load_first(to + i, rest) + weight * load_first(from + i, rest), rest);
   }
 }

@@ -64,6 +64,15 @@ RowBlock RowStore::from(int64_t row) const {
   return {data_ + row * stride_, stride_, scales_ ? scales_ + first : nullptr, offsets_ ? offsets_ + first : nullptr, groups_};
 }
 
+int64_t block_rows(const TileKernel& kernel, int64_t rows) {
+  constexpr int64_t kPanel = 32;
+  if (!kernel.even_blocks) return kernel.block_rows;
+  const int64_t blocks = std::max<int64_t>((rows + kernel.block_rows / 2) / kernel.block_rows, 1);
+  return round_up((rows + blocks - 1) / blocks, kPanel);
+}
+
+int64_t piece_floats(const TileKernel& kernel) { return std::max(kernel.block_results, 2 * kStrip * (kernel.block_rows + kernel.block_rows / 2)); }
+
 void cut_units(const std::vector<Unit>& units, const PackedWeights& w, int threads, std::vector<Piece>& pieces) {
   pieces.clear();
   int64_t total = 0;

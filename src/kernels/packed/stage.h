@@ -56,21 +56,23 @@ void cut_units(const std::vector<Unit>& units, const PackedWeights& w, int threa
 void cut_strips(const std::vector<Unit>& units, const PackedWeights& w, int threads, std::vector<Piece>& pieces);
 
 // Room for the product of a piece on its way to `done`, in floats.
-inline constexpr int64_t kPieceFloats = 16 << 10;
+int64_t piece_floats(const TileKernel& kernel);
+
+// Rows of a block of a unit's `rows`.
+int64_t block_rows(const TileKernel& kernel, int64_t rows);
 
 // Multiplies rows [unit.row0, unit.row1) with strips [strip0, strip1) of the unit's expert and hands the results over:
 // done(row, rows, strip, strips, c, ldc) with c [rows, 16 * strips]. first_row: where row 0 of the store lies in the call.
 template <class Done>
 void multiply_piece(const TileKernel& kernel, const PackedWeights& w, const RowStore& store, int64_t first_row, const Unit& unit, int64_t strip0,
                     int64_t strip1, float* c, Done done) {
-  constexpr int64_t kCachedLines = 4096;  // of a strip, for high blocks: two strips of them and the rows beside them stay in the L2 cache
-  constexpr int64_t kTileLines = 16;      // AMX multiplies so many at once
+  constexpr int64_t kTileLines = 16;  // AMX multiplies so many at once
   const int64_t lines = w.scales_at() / kLineBytes, group_lines = is_integer(w.format()) ? w.group() / steps_of_line(w.format()) : 0;
-  const int64_t least = is_integer(w.format()) ? group_lines : kTileLines;
-  for (int64_t row = unit.row0; row < unit.row1; row += kernel.block_rows) {
-    const int64_t rows = std::min(unit.row1 - row, kernel.block_rows);
-    const int64_t fitting = kPieceFloats / (kStrip * rows) / 2 * 2, together = fitting > 2 ? fitting : 2;
-    const int64_t wanted = rows > 16 && lines > kCachedLines ? kCachedLines : lines;
+  const int64_t least = is_integer(w.format()) ? group_lines : kTileLines, block = block_rows(kernel, unit.row1 - unit.row0);
+  for (int64_t row = unit.row0; row < unit.row1; row += block) {
+    const int64_t rows = std::min(unit.row1 - row, block);
+    const int64_t fitting = kernel.block_results / (kStrip * rows) / 2 * 2, together = fitting > 2 ? fitting : 2;
+    const int64_t wanted = rows > 16 && lines > kernel.block_lines ? kernel.block_lines : lines;
     const int64_t chunk = wanted == lines ? lines : std::max(wanted / least, int64_t{1}) * least;
     for (int64_t s = strip0; s < strip1; s += together) {
       const int64_t strips = strip1 - s < together ? strip1 - s : together;

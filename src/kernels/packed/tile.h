@@ -39,7 +39,9 @@ struct TileCall {
 struct TileKernel {
   RowForm form = RowForm::float32;
   void (*multiply)(const TileCall& call) noexcept = nullptr;
-  int64_t block_rows = 126;  // of a call, whole panels: what of them is read again for the next strips stays in the L2 cache
+  // What of a call stays in the L2 cache: rows (whole panels), the lines of the contraction if rows are longer, floats of results.
+  int64_t block_rows = 126, block_lines = 4096, block_results = 16 << 10;
+  bool even_blocks = false;  // blocks of about block_rows, where a small rest would read all weights for itself
 };
 
 // The kernel of the best instruction set at or below `isa`.

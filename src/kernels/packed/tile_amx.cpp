@@ -3,12 +3,10 @@
 // Many rows: two tiles of A by two of B, so that every tile that is loaded serves two products. At most 16 rows: one tile of A
 // by four strips, each a stream from memory of its own. Tiles are as high as there are rows, and so is the cost of a product.
 //
-// int4: lines are expanded into a buffer that stays in the L1 cache, where all rows meet them as int8.
+// No int4: a scale for every 64 steps is a scale for every tile, and the vector units that would apply it multiply nibbles as fast.
 #include "kernels/amx_tiles.h"
 #include "kernels/packed/avx512_vectors.h"
-#include "kernels/packed/expanded_strips.h"
 #include "kernels/packed/tile.h"
-#include "kernels/scratch.h"
 
 namespace switchyard::kernels::packed {
 namespace {
@@ -16,7 +14,6 @@ namespace {
 constexpr int64_t kSide = amx::kTileRows;  // rows of a tile, lines of a tile
 constexpr int64_t kPanel = 2 * kSide;      // most rows that are multiplied together
 constexpr int64_t kRowBytesOfLine = 4;     // what of a row meets a line of a strip, in any format that tiles multiply
-constexpr int64_t kAhead = 4096;           // bytes from a line in use to the one that is asked for: the hardware stops at the end of a page
 
 // A block is R tiles of rows by S strips. Which register is what:
 constexpr int sum_tile(int r, int s) { return 2 * r + s; }
@@ -48,10 +45,26 @@ template <int R, int S, int i = 0, class F>
   }
 }
 
+// What is asked of memory beside a tile of a strip. Streams: each tile is met once, the same strip a page further on.
+struct FetchStream {
+  void operator()(const char* tile, int) {
+    constexpr int64_t kAhead = 4096;  // the hardware stops at the end of a page
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kSide; ++i) __builtin_prefetch(tile + kAhead + i * kLineBytes);
+  }
+};
+// Panels of rows visit two strips one after the other: each asks for its share of the next two, from their start to their end.
+struct FetchNext {
+  const char* next[2];
+  int64_t lines;
+  void operator()(const char*, int s) {
+    for (int64_t i = 0; i < lines; ++i, next[s] += kLineBytes) __builtin_prefetch(next[s], 0, 2);  // into the L2 cache
+  }
+};
+
 // Adds lines [begin, end) of the contraction to the sums.
-template <WeightFormat kFormat, int R, int S>
-void add_products(const TileCall& t, int64_t begin, int64_t end) {
-  constexpr bool kFromMemory = kFormat != WeightFormat::int4;  // expanded strips are in the cache
+template <WeightFormat kFormat, int R, int S, class Fetch>
+void add_products(const TileCall& t, int64_t begin, int64_t end, Fetch& fetch) {
   const int64_t stride = t.rows.stride, strip_bytes = t.strip_bytes;
   const char* x = t.rows.data + begin * kRowBytesOfLine;
   const char* w = t.strips + begin * kLineBytes;
@@ -63,8 +76,7 @@ void add_products(const TileCall& t, int64_t begin, int64_t end) {
         const char* lines = w + s * strip_bytes;
         __asm__("" : "+r"(lines));  // else GCC 12 keeps an address for each prefetch, in more registers than there are
         amx::load<kRight>(lines, kLineBytes);
-#pragma GCC unroll 16
-        for (int64_t i = 0; kFromMemory && i < kSide; ++i) __builtin_prefetch(lines + kAhead + i * kLineBytes);
+        fetch(lines, s);
       }
       if constexpr (kFormat == WeightFormat::bfloat16)
         amx::add_bfloat16_product<sum_tile(r, s), kLeft, kRight>();
@@ -75,8 +87,8 @@ void add_products(const TileCall& t, int64_t begin, int64_t end) {
     });
 }
 
-template <int R, int S>
-void multiply_bfloat16(const TileCall& t) {
+template <int R, int S, class Fetch>
+void multiply_bfloat16(const TileCall& t, Fetch& fetch) {
   const auto c = [&](auto at) { return t.c + at.r * kSide * t.ldc + at.s * kStrip; };
   for_each_sum<R, S>([&](auto at) {
     if (t.add)
@@ -84,7 +96,7 @@ void multiply_bfloat16(const TileCall& t) {
     else
       amx::zero<sum_tile(at.r, at.s)>();
   });
-  add_products<WeightFormat::bfloat16, R, S>(t, t.line0, t.line1);
+  add_products<WeightFormat::bfloat16, R, S>(t, t.line0, t.line1, fetch);
   for_each_sum<R, S>([&](auto at) { amx::store<sum_tile(at.r, at.s)>(c(at), 4 * t.ldc); });
 }
 
@@ -106,12 +118,12 @@ void add_scaled(const TileCall& t, int64_t g, const int32_t* dots, bool add) {
   }
 }
 
-template <WeightFormat kFormat, int R, int S>
-void multiply_integer(const TileCall& t) {
+template <int R, int S, class Fetch>
+void multiply_int8(const TileCall& t, Fetch& fetch) {
   alignas(64) int32_t dots[R * kSide * S * kStrip];
   for (int64_t begin = t.line0; begin < t.line1; begin += t.group_lines) {
     for_each_sum<R, S>([](auto at) { amx::zero<sum_tile(at.r, at.s)>(); });
-    add_products<kFormat, R, S>(t, begin, begin + t.group_lines < t.line1 ? begin + t.group_lines : t.line1);
+    add_products<WeightFormat::int8, R, S>(t, begin, begin + t.group_lines < t.line1 ? begin + t.group_lines : t.line1, fetch);
     for_each_sum<R, S>([&](auto at) { amx::store<sum_tile(at.r, at.s)>(dots + (at.r * kSide * S + at.s) * kStrip, 4 * S * kStrip); });
     add_scaled<S>(t, begin / t.group_lines, dots, t.add || begin > t.line0);
   }
@@ -132,67 +144,55 @@ TileCall part_of(const TileCall& t, int64_t row, int64_t num_rows, int64_t s, in
 }
 
 // All strips from s on, S at a time, then fewer.
-template <WeightFormat kFormat, int R, int S>
-void multiply_panel(const TileCall& t, int64_t s = 0) {
+template <WeightFormat kFormat, int R, int S, class Fetch>
+void multiply_panel(const TileCall& t, Fetch& fetch, int64_t s = 0) {
   for (; s + S <= t.num_strips; s += S) {
     const TileCall block = part_of(t, 0, t.num_rows, s, S);
     if constexpr (kFormat == WeightFormat::bfloat16)
-      multiply_bfloat16<R, S>(block);
+      multiply_bfloat16<R, S>(block, fetch);
     else
-      multiply_integer<kFormat, R, S>(block);
+      multiply_int8<R, S>(block, fetch);
   }
   if constexpr (S > 1)
-    if (s < t.num_strips) multiply_panel<kFormat, R, S / 2>(t, s);
+    if (s < t.num_strips) multiply_panel<kFormat, R, S / 2>(t, fetch, s);
 }
 
-// Rows in panels; `configured` is how high the tiles are, 0 at first.
-template <WeightFormat kFormat>
-void multiply_rows(const TileCall& t, int64_t& configured) {
+// Rows in panels, few of them with `S` strips at once. `configured` is how high the tiles are, 0 at first.
+template <WeightFormat kFormat, int S, class Fetch>
+void multiply_rows(const TileCall& t, int64_t& configured, Fetch fetch) {
   for (int64_t row = 0; row < t.num_rows; row += kPanel) {
     const int64_t height = t.num_rows - row < kPanel ? t.num_rows - row : kPanel;
     const TileCall panel = part_of(t, row, height, 0, t.num_strips);
     if (height != configured) configure(configured = height);
     if (height > kSide)
-      multiply_panel<kFormat, 2, 2>(panel);
+      multiply_panel<kFormat, 2, 2>(panel, fetch);
     else
-      multiply_panel<kFormat, 1, 4>(panel);
+      multiply_panel<kFormat, 1, S>(panel, fetch);
   }
 }
 
-// f(the call for strips [s, s + together)) for all strips in turn.
-template <class F>
-[[gnu::always_inline]] inline void for_strips(const TileCall& t, int64_t together, F f) {
-  for (int64_t s = 0; s < t.num_strips; s += together) f(part_of(t, 0, t.num_rows, s, t.num_strips - s < together ? t.num_strips - s : together));
-}
-
-// Two strips stay in the cache while all panels of rows visit them.
 template <WeightFormat kFormat>
 void multiply(const TileCall& t) noexcept {
   int64_t configured = 0;
-  for_strips(t, t.num_rows > kPanel ? 2 : t.num_strips, [&](const TileCall& strips) { multiply_rows<kFormat>(strips, configured); });
+  if (t.num_rows <= kPanel) {
+    multiply_rows<kFormat, 4>(t, configured, FetchStream{});
+  } else {  // two strips stay in the L2 cache while all panels visit them
+    const int64_t panels = (t.num_rows + kPanel - 1) / kPanel;
+    for (int64_t s = 0; s < t.num_strips; s += 2) {
+      const TileCall strips = part_of(t, 0, t.num_rows, s, t.num_strips - s < 2 ? t.num_strips - s : 2);
+      const char* const next = strips.strips + 2 * t.strip_bytes + t.line0 * kLineBytes;
+      multiply_rows<kFormat, 2>(strips, configured, FetchNext{{next, next + t.strip_bytes}, (kSide + panels - 1) / panels});
+    }
+  }
   amx::release();
 }
 
-// Lines are expanded once for all rows. Many rows: of two strips what leaves room in the L1 cache for a panel of rows and its sums
-// (64 lines, 16 KiB expanded). At most 16 rows: of four strips little, so that reading memory and multiplying take short turns.
-// A group is never cut, however long it is.
-void multiply_int4(const TileCall& t) noexcept {
-  const bool many = t.num_rows > kSide;
-  const int64_t together = many ? 2 : 4, groups = (many ? 64 : 16) / t.group_lines;
-  const int64_t lines = groups > 1 ? groups * t.group_lines : t.group_lines;
-  char* const buffer = reinterpret_cast<char*>(thread_scratch(ScratchUse::own, together * expanded_bytes(t, lines) / 4));
-  int64_t configured = 0;
-  for_strips(t, together, [&](const TileCall& strips) {
-    for (int64_t line = t.line0; line < t.line1; line += lines)
-      multiply_rows<WeightFormat::int4>(expanded(strips, line, line + lines < t.line1 ? line + lines : t.line1, buffer), configured);
-  });
-  amx::release();
-}
+// 1024 lines are 4 KiB of a row, 1 MiB of 256 rows.
+constexpr TileKernel tiles(RowForm form, void (*multiply)(const TileCall&) noexcept) { return {form, multiply, 256, 1024, 64 << 10, true}; }
 
 }  // namespace
 
 // float32 has no tiles.
-const TileKernel kAmxTiles[4] = {{}, {RowForm::bfloat16, multiply<WeightFormat::bfloat16>, 128}, {RowForm::int8, multiply<WeightFormat::int8>, 128},
-                                 {RowForm::int8, multiply_int4, 128}};
+const TileKernel kAmxTiles[4] = {{}, tiles(RowForm::bfloat16, multiply<WeightFormat::bfloat16>), tiles(RowForm::int8, multiply<WeightFormat::int8>), {}};
 
 }  // namespace switchyard::kernels::packed
