@@ -27,7 +27,8 @@ target_sources(switchyard PRIVATE ${vision_sources})
 file(GLOB step_sources CONFIGURE_DEPENDS steps/*.cpp)
 target_sources(switchyard PRIVATE ${step_sources})
 
-target_link_libraries(switchyard PUBLIC switchyard_base torch torch_cpu c10)
+# The C++ library before libtorch: libtorch 2.11 exports functions of std::filesystem of its own, whose remove_all crashes.
+target_link_libraries(switchyard PUBLIC switchyard_base stdc++ torch torch_cpu c10)
 target_include_directories(switchyard SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
 # libtorch 2 brings the headers of an fmt of its own, which are found before those of the fmt that is linked.
 foreach(dir IN LISTS TORCH_INCLUDE_DIRS)

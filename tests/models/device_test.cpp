@@ -1,5 +1,4 @@
-// The same model on a device and on the CPU. The device is a fenced one (tests/support/fenced_device.h), on which whatever would be
-// wrong on a GPU is wrong; with a GPU at hand the same tests run there as well.
+// The same model on the CPU and on other devices (tests/support/devices.h).
 #include "base/files.h"
 #include "core/device.h"
 #include "core/ops.h"
@@ -7,12 +6,11 @@
 #include "infer/generate.h"
 #include "models/miniature.h"
 #include "steps/recipe.h"
-#include "support/fenced_device.h"
+#include "support/devices.h"
 #include "switchyard/checkpoint.h"
 #include "test_files.h"
 
 #include <gtest/gtest.h>
-#include <torch/cuda.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -22,13 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::expect_error;
-using testing::kFencedDevice;
-
-std::vector<torch::Device> devices() {
-  std::vector<torch::Device> out{kFencedDevice};
-  if (torch::cuda::is_available()) out.emplace_back(torch::kCUDA, 0);
-  return out;
-}
+using testing::devices;
+using testing::kNoDevice;
 
 // Every recipe of a language model that has a miniature; those of other tasks, and one whose layers differ in size, have none.
 std::vector<std::string> recipes() {
@@ -102,6 +95,7 @@ class EveryRecipe : public ::testing::TestWithParam<std::string> {};
 
 // Arithmetic differs in the order of sums alone. A route that hangs on the last bit would make it differ in more: none does here.
 TEST_P(EveryRecipe, LearnsOnADeviceAsOnTheCpu) {
+  if (devices().empty()) GTEST_SKIP() << kNoDevice;
   const std::vector<std::string> bytes{"tokenizer.kind=byte"};
   const Recipe recipe = load_recipe(fs::path(SW_SOURCE_DIR) / "recipes" / GetParam(), bytes);
   const ModelSpec spec = miniature(resolved_model(recipe), 257);
@@ -135,6 +129,7 @@ ModelSpec tiny_spec() {
 }
 
 TEST(Device, GeneratesTheSameText) {
+  if (devices().empty()) GTEST_SKIP() << kNoDevice;
   const std::vector<int32_t> prompt{5, 9, 2, 33};
   GenerateOptions options;
   options.max_tokens = 20;
@@ -151,12 +146,14 @@ TEST(Device, GeneratesTheSameText) {
 }
 
 TEST(Device, RoutersStayOnTheCpu) {
+  if (devices().empty()) GTEST_SKIP() << kNoDevice;
   LanguageModel model(tiny_spec(), 3);
-  model.to_device(kFencedDevice);
+  model.to_device(devices().back());
   for (const auto& p : model.named_parameters()) EXPECT_EQ(p.value().device().is_cpu(), p.key().find(".gate.") != std::string::npos) << p.key();
 }
 
 TEST(Device, ACheckpointDoesNotTellWhereItsModelWas) {
+  if (devices().empty()) GTEST_SKIP() << kNoDevice;
   const testing::TempDir dir;
   const auto saved = [&](const char* name, torch::Device device) {
     auto model = std::make_shared<LanguageModel>(tiny_spec(), 3);
@@ -164,15 +161,20 @@ TEST(Device, ACheckpointDoesNotTellWhereItsModelWas) {
     save_checkpoint({.model = model, .tokenizer = nullptr, .training_tensors = {}, .training_state = {}}, dir / name);
     return load_checkpoint(dir / name);
   };
-  const Checkpoint here = saved("cpu", torch::kCPU), there = saved("device", kFencedDevice);
-  for (const auto& p : there.model->named_parameters()) EXPECT_TRUE(torch::equal(p.value(), here.model->named_parameters()[p.key()])) << p.key();
+  const Checkpoint here = saved("cpu", torch::kCPU);
+  for (const torch::Device device : devices()) {
+    const Checkpoint there = saved("device", device);
+    for (const auto& p : there.model->named_parameters()) EXPECT_TRUE(torch::equal(p.value(), here.model->named_parameters()[p.key()])) << p.key();
+  }
 }
 
 TEST(Device, WhatNeedsTheCpuSaysSo) {
+  if (devices().empty()) GTEST_SKIP() << kNoDevice;
+  const torch::Device device = devices().back();
   LanguageModel model(tiny_spec(), 3), packed(tiny_spec(), 3);
   packed.pack_weights("int8");
-  expect_error(ErrorKind::unsupported, {"packed weights", "--weights plain"}, [&] { packed.to_device(kFencedDevice); });
-  model.to_device(kFencedDevice);
+  expect_error(ErrorKind::unsupported, {"packed weights", "--weights plain"}, [&] { packed.to_device(device); });
+  model.to_device(device);
   EXPECT_NE(model.paging_obstacle().find("memory of the CPU"), std::string::npos);
   GenerateOptions options;
   options.kv_cache = "int8";
@@ -184,7 +186,7 @@ TEST(Device, NamesAreRead) {
   for (const char* name : {"gpu", "cuda:x", "cuda0", ""}) expect_error(ErrorKind::usage, {"expected cpu, cuda or cuda:N"}, [&] { (void)parse_device(name); });
   if (!torch::cuda::is_available()) {
     expect_error(ErrorKind::unsupported, {"device = 'cuda'", "finds no CUDA"}, [] { (void)parse_device("cuda"); });
-    GTEST_SKIP() << "no GPU here: the model was compared on the fenced device alone";
+    GTEST_SKIP() << "no GPU here";
   }
   EXPECT_EQ(parse_device("cuda"), torch::Device(torch::kCUDA, 0));
   expect_error(ErrorKind::unsupported, {"this machine has"}, [] { (void)parse_device("cuda:63"); });
