@@ -20,6 +20,16 @@ function(sw_isa_flags)
   endforeach()
 endfunction()
 
+# sw_units(NAME SIZE FILES...): these files compile SIZE at a time. libtorch's headers cost more than most files themselves.
+function(sw_units name size)
+  set(index 0)
+  foreach(file IN LISTS ARGN)
+    math(EXPR unit "${index} / ${size}")
+    set_source_files_properties(${file} PROPERTIES UNITY_GROUP ${name}_${unit})
+    math(EXPR index "${index} + 1")
+  endforeach()
+endfunction()
+
 # sw_plugin_table(KIND ENTRY HEADER DIR NAMESPACE TARGET): every src/<DIR>/<stem>.cpp must define
 # <ENTRY> <NAMESPACE>::<KIND>_<stem>();  forgetting it is a link error. The table is generated from the folder, so that
 # adding a plug-in edits no shared file and nothing depends on static initialisation.
@@ -46,11 +56,5 @@ std::vector<@entry@> builtin_@kind@_entries() {
 ")
   target_sources(${target} PRIVATE ${files} ${out})
   set_source_files_properties(${out} PROPERTIES UNITY_GROUP tables)
-  # A folder compiles in units of eight files: libtorch's headers cost more than the plug-ins themselves.
-  set(index 0)
-  foreach(file IN LISTS files)
-    math(EXPR unit "${index} / 8")
-    set_source_files_properties(${file} PROPERTIES UNITY_GROUP ${kind}_${unit})
-    math(EXPR index "${index} + 1")
-  endforeach()
+  sw_units(${kind} 8 ${files})
 endfunction()

@@ -1,7 +1,11 @@
-# Everything that works on tensors. One precompiled header for all of it (docs/dependencies.md: libtorch headers cost 10 s
-# per file); plug-in folders compile as unity units.
-file(GLOB torch_sources CONFIGURE_DEPENDS core/*.cpp comm/*.cpp layer/*.cpp models/*.cpp infer/*.cpp eval/*.cpp bench/*.cpp)
-add_library(switchyard STATIC ${torch_sources})
+# Everything that works on tensors. One precompiled header for all of it, and a folder compiles in units of several files: even so
+# libtorch's headers cost 6 s per unit (docs/dependencies.md).
+add_library(switchyard STATIC)
+foreach(folder core comm layer models infer eval steps bench vision)
+  file(GLOB files CONFIGURE_DEPENDS ${folder}/*.cpp)
+  target_sources(switchyard PRIVATE ${files})
+  sw_units(${folder} 6 ${files})
+endforeach()
 add_library(switchyard::switchyard ALIAS switchyard)
 sw_plugin_table(pool PoolEntry switchyard/gate.h gates/pool switchyard::gates switchyard)
 sw_plugin_table(score ScoreEntry switchyard/gate.h gates/score switchyard::gates switchyard)
@@ -21,18 +25,15 @@ sw_plugin_table(dispatcher DispatcherEntry switchyard/dispatcher.h dispatch swit
 sw_plugin_table(family FamilyEntry models/family.h models/families switchyard switchyard)
 sw_plugin_table(step StepEntry steps/step.h steps/kinds switchyard switchyard)
 sw_plugin_table(task TaskEntry vision/task.h vision/tasks switchyard switchyard)
-file(GLOB vision_sources CONFIGURE_DEPENDS vision/*.cpp)
-set_source_files_properties(${vision_sources} PROPERTIES UNITY_GROUP vision)
-target_sources(switchyard PRIVATE ${vision_sources})
-file(GLOB step_sources CONFIGURE_DEPENDS steps/*.cpp)
-target_sources(switchyard PRIVATE ${step_sources})
 
 # The C++ library before libtorch: libtorch 2.11 exports functions of std::filesystem of its own, whose remove_all crashes.
 target_link_libraries(switchyard PUBLIC switchyard_base stdc++ torch torch_cpu c10)
 target_include_directories(switchyard SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
 # libtorch 2 brings the headers of an fmt of its own, which are found before those of the fmt that is linked.
+get_target_property(own_fmt fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
 foreach(dir IN LISTS TORCH_INCLUDE_DIRS)
-  if(EXISTS ${dir}/fmt/format.h)
+  file(REAL_PATH ${dir} dir)
+  if(EXISTS ${dir}/fmt/format.h AND NOT dir IN_LIST own_fmt)
     target_compile_definitions(switchyard PUBLIC FMT_HEADER_ONLY)
   endif()
 endforeach()

@@ -32,6 +32,9 @@ struct LossSpec {
   LossSpec(std::string kind, double w) : term(std::move(kind)), weight(w) {}
 };
 [[nodiscard]] LossSpec read_loss(const BlockSpec& spec);
+
+// That every one of them can be read, is known and has a finite weight. Throws Error{config}, which names `key`[i].
+void check_losses(const std::vector<BlockSpec>& losses, const std::string& key);
 [[nodiscard]] BlockSpec write_loss(const LossSpec& spec);
 
 struct LossValue {

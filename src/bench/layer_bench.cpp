@@ -1,5 +1,6 @@
 #include "bench/layer_bench.h"
 
+#include "base/clock.h"
 #include "bench/median.h"
 #include "bench/torch_layer.h"
 #include "core/ops.h"
@@ -11,19 +12,17 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 
 namespace switchyard::bench {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 using kernels::MultiplyUnit;
 
 constexpr int64_t kCachedBytes = 8 << 20, kColdBytes = int64_t{1} << 30;
 constexpr int64_t kRoutings = 8, kCheckedTokens = 2, kFewTokens = 64;
 constexpr int kMostTurns = 31;
 
-double us_since(Clock::time_point start) { return std::chrono::duration<double, std::micro>(Clock::now() - start).count(); }
+double us_since(Clock::time_point start) { return seconds_since(start) * 1e6; }
 
 MoEOptions layer_options(const LayerShape& s, uint64_t seed) {
   return {.d_model = s.d_model, .d_expert = s.d_expert, .num_experts = s.num_experts, .gate = {"top_k", {{"k", s.top_k}}}, .num_shared_experts = s.num_shared, .seed = seed};

@@ -1,6 +1,8 @@
 #include "switchyard/error.h"
 #include "switchyard/loss.h"
 
+#include <cmath>
+
 namespace switchyard {
 LossSpec read_loss(const BlockSpec& block) {
   LossSpec out;
@@ -16,6 +18,15 @@ LossSpec read_loss(const BlockSpec& block) {
   if (!(out.weight >= 0)) fail(ErrorKind::config, "{}loss {}: weight = {}, expected 0 or more", block.options.location(), block.kind, out.weight);
   loss_registry().check(out.term, "losses." + block.kind);
   return out;
+}
+
+void check_losses(const std::vector<BlockSpec>& losses, const std::string& key) {
+  for (size_t i = 0; i < losses.size(); ++i) {
+    const LossSpec loss = read_loss(losses[i]);
+    const auto path = fmt::format("{}[{}]", key, i);
+    loss_registry().check(loss.term, path);
+    if (!std::isfinite(loss.weight)) fail(ErrorKind::config, "{}.weight = {}, expected a finite number", path, loss.weight);
+  }
 }
 
 BlockSpec write_loss(const LossSpec& spec) {

@@ -1,5 +1,6 @@
 #include "infer/engine.h"
 
+#include "base/clock.h"
 #include "infer/text_stream.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/eval_mode.h"
@@ -8,17 +9,8 @@
 #include "switchyard/random.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace switchyard {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-}  // namespace
-
 std::vector<PagedCache::LayerShape> paged_layers(const ModelSpec& spec) {
   const ModelSpec s = spec.resolved();
   std::vector<PagedCache::LayerShape> layers;

@@ -1,5 +1,6 @@
 #include "infer/generate.h"
 
+#include "base/clock.h"
 #include "core/ops.h"
 #include "core/paged_cache.h"
 #include "infer/engine.h"
@@ -10,16 +11,11 @@
 #include "switchyard/error.h"
 #include "switchyard/random.h"
 
-#include <chrono>
 #include <limits>
 #include <optional>
 
 namespace switchyard {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Distances between tokens have no end; positions do.
 int64_t longest(const ModelSpec& spec) { return has_distances(spec) ? std::numeric_limits<int64_t>::max() : spec.max_positions; }

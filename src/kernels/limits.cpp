@@ -3,17 +3,13 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/clock.h"
 #include "base/mapped_memory.h"
 #include "kernels/amx_tiles.h"
 
 namespace switchyard::kernels {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 #if defined(__x86_64__)
 

@@ -35,8 +35,6 @@ DType stored_dtype(const std::string& name) {
   fail(ErrorKind::usage, "weights cannot be stored as '{}'; expected float32, bfloat16 or float16", name);
 }
 
-std::string long_name(DType dtype) { return dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16"; }
-
 // Keys of the file that the model came from and that its family does not write (bookkeeping, defaults of generation) stay.
 void keep_other_keys(nlohmann::ordered_json& config, const Checkpoint& checkpoint, const FamilyEntry& family) {
   if (checkpoint.family != family.name || !checkpoint.config.is_object()) return;

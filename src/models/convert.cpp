@@ -93,8 +93,6 @@ std::vector<fs::path> side_files(const io::StoredModel& stored) {
   return out;
 }
 
-std::string long_name(DType dtype) { return dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32"; }
-
 void write_folder(const io::StoredModel& stored, const fs::path& out, const std::vector<TensorSource>& tensors, DType dtype, int64_t max_shard_bytes) {
   AtomicDir dir(out, "config.json");
   ordered_json config = to_json(stored.config);

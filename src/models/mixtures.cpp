@@ -63,14 +63,6 @@ void check_places(const ModelSpec& spec, const MixtureSpec& m, const std::string
   }
 }
 
-void check_losses(const std::vector<BlockSpec>& losses, const std::string& path) {
-  for (size_t i = 0; i < losses.size(); ++i) {
-    const auto loss = read_loss(losses[i]);
-    loss_registry().check(loss.term, fmt::format("{}.losses[{}]", path, i));
-    if (!std::isfinite(loss.weight)) fail(ErrorKind::config, "{}.losses[{}].weight = {}, expected a finite number", path, i, loss.weight);
-  }
-}
-
 // One gate and a bank without experts: only they know which sizes they accept.
 void check_parts(const ModelSpec& spec, size_t index, const Site& site, int64_t layer, const std::string& path) {
   const auto options = options_at(spec, index, site);
@@ -121,7 +113,7 @@ void check_mixtures(const ModelSpec& spec) {
     expert_registry().check(m.experts, path + ".experts");
     gate_registry().check(m.gate, path + ".gate");
     check_places(spec, m, path);
-    check_losses(m.losses, path);
+    check_losses(m.losses, path + ".losses");
     std::set<std::string> seen;
     for (int64_t layer = 0; layer < spec.num_layers; ++layer)
       for (const Site& site : sites_of(spec, layer))

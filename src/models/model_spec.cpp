@@ -105,15 +105,6 @@ void check_capacity(const CapacityOptions& c, int64_t num_experts, bool causal) 
          c.priority.options.location(), c.priority.kind);
 }
 
-void check_losses(const std::vector<BlockSpec>& losses, const std::string& key) {
-  for (size_t i = 0; i < losses.size(); ++i) {
-    const LossSpec loss = read_loss(losses[i]);
-    const auto path = fmt::format("{}[{}]", key, i);
-    loss_registry().check(loss.term, path);
-    if (!std::isfinite(loss.weight)) fail(ErrorKind::config, "{}.weight = {}, expected a finite number", path, loss.weight);
-  }
-}
-
 // One gate is built: only the gate itself knows which sizes it accepts. Its router is small.
 void check_gate(const ModelSpec& s, int64_t layer) {
   const MoESpec& m = *s.moe;

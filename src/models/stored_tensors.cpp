@@ -273,6 +273,8 @@ std::vector<TensorSource> stored_weights(const LanguageModel& model, const Famil
   return out;
 }
 
+std::string long_name(DType dtype) { return dtype == DType::f32 ? "float32" : dtype == DType::bf16 ? "bfloat16" : "float16"; }
+
 TensorSource as_stored(const std::string& name, const torch::Tensor& tensor) {
   return source(name, stored_type(tensor.scalar_type(), name), tensor.sizes().vec(), [kept = tensor.detach()] { return kept; });
 }

@@ -22,6 +22,9 @@ size_t check_tensors(const LanguageModel& model, const Family& family, const Ten
 // the result.
 [[nodiscard]] std::vector<TensorSource> stored_weights(const LanguageModel& model, const Family& family, DType dtype, size_t layout = 0);
 
+// What config.json calls one of these three.
+[[nodiscard]] std::string long_name(DType dtype);
+
 // A tensor as it is, converted only to be contiguous: training state, dumps.
 [[nodiscard]] TensorSource as_stored(const std::string& name, const torch::Tensor& tensor);
 // The other way: a copy of a stored tensor with its own dtype (float32, float16, bfloat16, float64, int64, int32, bool, uint8).

@@ -1,5 +1,6 @@
 #include "steps/trainer.h"
 
+#include "base/clock.h"
 #include "core/beside.h"
 #include "core/ops.h"
 #include "eval/batch_tensors.h"
@@ -11,17 +12,12 @@
 #include <c10/core/GradMode.h>
 #include <fmt/ranges.h>
 
-#include <chrono>
 #include <limits>
 
 namespace switchyard {
 namespace {
 
 constexpr const char* kBufferPrefix = "buffer.";
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 RoutingStats detached(const RoutingStats& stats) {
   RoutingStats out = stats;
@@ -166,7 +162,7 @@ void Trainer::tune_routers(std::span<const RoutedPass> passes, StepMetrics& metr
 }
 
 StepMetrics Trainer::step() {
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   std::vector<data::Batch> batches;
   int64_t scored = 0, tokens = 0;
   for (int64_t micro = 0; micro < options_.micro_batches(); ++micro) {
