@@ -230,7 +230,7 @@ TEST(GgufTokenizer, NamesOfSplittingsGiveTheRecordedIds) {
 
 // Granite's words: digits one by one, then GPT-2's.
 TEST(GgufTokenizer, DigitsInFrontHaveANameToo) {
-  const PreTokenizer& pre = *find_pre_tokenizer("refact");
+  const GgufPreTokenizer& pre = *find_pre_tokenizer("refact");
   EXPECT_EQ(splitting_name(splitting_of(pre)), "refact");
   ordered_json json = ordered_json::parse(read_text_file(SW_TEST_DATA "/tokenizers/gpt2/tokenizer.json"));
   json["pre_tokenizer"] = splitting_of(pre);

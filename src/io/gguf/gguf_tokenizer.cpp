@@ -117,7 +117,7 @@ ordered_json bpe_model(const Vocabulary& v, ordered_json merges, const BpeFlags&
 ordered_json gpt2_tokenizer(const GgufMetadata& metadata, const std::string& file) {
   const std::string* pre = text_at(metadata, "tokenizer.ggml.pre");
   const std::string name = pre ? *pre : "gpt-2";
-  const PreTokenizer* known = find_pre_tokenizer(name);
+  const GgufPreTokenizer* known = find_pre_tokenizer(name);
   if (!known)
     fail(ErrorKind::unsupported, "{}: tokenizer.ggml.pre = '{}' splits words in a way that is not known here; known: {}", file, name, pre_tokenizer_names());
   const Vocabulary v = read_vocabulary(metadata, file);

@@ -10,10 +10,10 @@ namespace {
 using nlohmann::ordered_json;
 
 // Of names that split alike the first is written.
-const std::vector<PreTokenizer>& table() {
-  static const std::vector<PreTokenizer> all = [] {
+const std::vector<GgufPreTokenizer>& table() {
+  static const std::vector<GgufPreTokenizer> all = [] {
     const std::vector<std::string_view> llama3 = {"llama3"}, qwen2 = {"qwen2"}, deepseek = {"three digits", "deepseek cjk", "deepseek words"}, o200k = {"o200k"};
-    return std::vector<PreTokenizer>{
+    return std::vector<GgufPreTokenizer>{
         {"gpt-2", {}},
         {"olmo", {}},
         {.name = "llama-bpe", .splits = llama3, .ignore_merges = true, .add_bos = true},
@@ -66,18 +66,18 @@ bool add_step(Steps& out, const ordered_json& step, bool last) {
 
 }  // namespace
 
-const PreTokenizer* find_pre_tokenizer(std::string_view name) {
-  const auto found = std::find_if(table().begin(), table().end(), [&](const PreTokenizer& p) { return p.name == name; });
+const GgufPreTokenizer* find_pre_tokenizer(std::string_view name) {
+  const auto found = std::find_if(table().begin(), table().end(), [&](const GgufPreTokenizer& p) { return p.name == name; });
   return found == table().end() ? nullptr : &*found;
 }
 
 std::string pre_tokenizer_names() {
   std::string out;
-  for (const PreTokenizer& pre : table()) out += (out.empty() ? "" : ", ") + std::string(pre.name);
+  for (const GgufPreTokenizer& pre : table()) out += (out.empty() ? "" : ", ") + std::string(pre.name);
   return out;
 }
 
-ordered_json splitting_of(const PreTokenizer& pre) {
+ordered_json splitting_of(const GgufPreTokenizer& pre) {
   ordered_json steps = ordered_json::array();
   if (pre.digits) steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
   for (const auto& name : pre.splits)
@@ -95,7 +95,7 @@ std::optional<std::string> splitting_name(const ordered_json& pre_tokenizer) {
   for (size_t i = 0; i < steps.size(); ++i)
     if (!add_step(found, steps[i], i + 1 == steps.size())) return std::nullopt;
   if (steps.empty() || steps.back().value("type", "") != "ByteLevel") return std::nullopt;
-  for (const PreTokenizer& pre : table())
+  for (const GgufPreTokenizer& pre : table())
     if (pre.splits == found.splits && pre.digits == found.digits) return std::string(pre.name);
   return std::nullopt;
 }

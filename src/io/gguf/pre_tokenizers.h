@@ -11,7 +11,7 @@
 
 namespace switchyard::io {
 
-struct PreTokenizer {
+struct GgufPreTokenizer {
   std::string_view name;
   std::vector<std::string_view> splits;  // names of known_expressions(), one after the other; none: GPT-2's, which "ByteLevel" knows
   bool digits = false;                   // digits one by one in front
@@ -20,10 +20,10 @@ struct PreTokenizer {
   bool add_bos = false;                  // where tokenizer.ggml.add_bos_token does not say
 };
 
-[[nodiscard]] const PreTokenizer* find_pre_tokenizer(std::string_view name);
+[[nodiscard]] const GgufPreTokenizer* find_pre_tokenizer(std::string_view name);
 [[nodiscard]] std::string pre_tokenizer_names();
 // "pre_tokenizer" of tokenizer.json.
-[[nodiscard]] nlohmann::ordered_json splitting_of(const PreTokenizer& pre);
+[[nodiscard]] nlohmann::ordered_json splitting_of(const GgufPreTokenizer& pre);
 // The other way; nothing when no name says it.
 [[nodiscard]] std::optional<std::string> splitting_name(const nlohmann::ordered_json& pre_tokenizer);
 
