@@ -26,7 +26,7 @@ torch::Device parse_device(const std::string& name) {
   if (!device) fail(ErrorKind::usage, "device = '{}': expected cpu, cuda or cuda:N", name);
   if (device->is_cpu()) return *device;
   if (!torch::cuda::is_available())
-    fail(ErrorKind::unsupported, "device = '{}': libtorch {} finds no CUDA here (it has to be a build with CUDA, on a machine with a GPU)", name, TORCH_VERSION);
+    fail(ErrorKind::unsupported, "device = '{}': libtorch {} finds no CUDA here; it takes a GPU and a libtorch with CUDA (docs/dependencies.md)", name, TORCH_VERSION);
   const int64_t count = static_cast<int64_t>(torch::cuda::device_count()), index = device->has_index() ? device->index() : 0;
   if (index >= count) fail(ErrorKind::unsupported, "device = '{}': this machine has {} GPUs", name, count);
   return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(index));

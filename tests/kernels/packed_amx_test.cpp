@@ -113,7 +113,7 @@ TEST_P(PackedOnTiles, EqualLoopsForAnyLengthAlsoAdded) {
       }
 }
 
-// Some groups are longer than a piece that stays in the cache, others do not divide it; the last one is short.
+// The last group is short.
 TEST_P(PackedOnTiles, EqualLoopsForAnyGroup) {
   for (const int64_t group : {64, 192, 320, 1088})
     for (const int64_t rows : {1, 16, 17, 70}) {
@@ -181,6 +181,25 @@ TEST_P(PackedOnTiles, ADrivenPieceHasTheBitsOfTheWhole) {
                    });
     EXPECT_EQ(seen, rows * strips);
   }
+}
+
+// However many rows a unit has: its blocks fit the memory of a piece, and the last one is no small rest that reads all weights.
+TEST_P(PackedOnTiles, BlocksOfRowsAreEven) {
+  for (const WeightFormat format : kFormats)
+    for (int64_t rows = 1; rows < 5000; ++rows) {
+      const int64_t block = rows_at_a_time(kernel(format), rows), blocks = (rows + block - 1) / block;
+      ASSERT_LE(2 * kStrip * block, piece_floats(kernel(format))) << rows;
+      ASSERT_GT(rows - (blocks - 1) * block, block * 3 / 4) << rows;
+    }
+}
+
+// What pads a row is zeros, and nothing else changes; int8 rows are padded as they are quantised.
+TEST_P(PackedOnTiles, PaddingIsClearedBehindWhatIsWritten) {
+  const Product p(kernel(WeightFormat::bfloat16), WeightFormat::bfloat16, 2, 1, 41);  // 64 steps, of which three strips are written
+  auto* row = reinterpret_cast<uint16_t*>(p.store.data(0));
+  std::fill_n(row, 2 * p.store.stride() / 2, uint16_t{0xffff});
+  p.store.clear_behind(0, 48);
+  for (int64_t i = 0; i < p.store.stride(); ++i) EXPECT_EQ(row[i], i >= 48 && i < 64 ? 0 : 0xffff) << i;
 }
 
 // Experts of no rows, of few and of many: each with its own strips.

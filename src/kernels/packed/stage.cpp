@@ -64,11 +64,10 @@ RowBlock RowStore::from(int64_t row) const {
   return {data_ + row * stride_, stride_, scales_ ? scales_ + first : nullptr, offsets_ ? offsets_ + first : nullptr, groups_};
 }
 
-int64_t block_rows(const TileKernel& kernel, int64_t rows) {
-  constexpr int64_t kPanel = 32;
+int64_t rows_at_a_time(const TileKernel& kernel, int64_t rows) {
   if (!kernel.even_blocks) return kernel.block_rows;
   const int64_t blocks = std::max<int64_t>((rows + kernel.block_rows / 2) / kernel.block_rows, 1);
-  return round_up((rows + blocks - 1) / blocks, kPanel);
+  return (rows + blocks - 1) / blocks;
 }
 
 int64_t piece_floats(const TileKernel& kernel) { return std::max(kernel.block_results, 2 * kStrip * (kernel.block_rows + kernel.block_rows / 2)); }

@@ -56,10 +56,10 @@ void cut_units(const std::vector<Unit>& units, const PackedWeights& w, int threa
 void cut_strips(const std::vector<Unit>& units, const PackedWeights& w, int threads, std::vector<Piece>& pieces);
 
 // Room for the product of a piece on its way to `done`, in floats.
-int64_t piece_floats(const TileKernel& kernel);
+[[nodiscard]] int64_t piece_floats(const TileKernel& kernel);
 
-// Rows of a block of a unit's `rows`.
-int64_t block_rows(const TileKernel& kernel, int64_t rows);
+// Into how many rows at a time a unit's `rows` are cut.
+[[nodiscard]] int64_t rows_at_a_time(const TileKernel& kernel, int64_t rows);
 
 // Multiplies rows [unit.row0, unit.row1) with strips [strip0, strip1) of the unit's expert and hands the results over:
 // done(row, rows, strip, strips, c, ldc) with c [rows, 16 * strips]. first_row: where row 0 of the store lies in the call.
@@ -68,7 +68,7 @@ void multiply_piece(const TileKernel& kernel, const PackedWeights& w, const RowS
                     int64_t strip1, float* c, Done done) {
   constexpr int64_t kTileLines = 16;  // AMX multiplies so many at once
   const int64_t lines = w.scales_at() / kLineBytes, group_lines = is_integer(w.format()) ? w.group() / steps_of_line(w.format()) : 0;
-  const int64_t least = is_integer(w.format()) ? group_lines : kTileLines, block = block_rows(kernel, unit.row1 - unit.row0);
+  const int64_t least = is_integer(w.format()) ? group_lines : kTileLines, block = rows_at_a_time(kernel, unit.row1 - unit.row0);
   for (int64_t row = unit.row0; row < unit.row1; row += block) {
     const int64_t rows = std::min(unit.row1 - row, block);
     const int64_t fitting = kernel.block_results / (kStrip * rows) / 2 * 2, together = fitting > 2 ? fitting : 2;

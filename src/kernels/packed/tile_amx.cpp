@@ -3,7 +3,7 @@
 // Many rows: two tiles of A by two of B, so that every tile that is loaded serves two products. At most 16 rows: one tile of A
 // by four strips, each a stream from memory of its own. Tiles are as high as there are rows, and so is the cost of a product.
 //
-// No int4: a scale for every 64 steps is a scale for every tile, and the vector units that would apply it multiply nibbles as fast.
+// No int4: a scale for every 64 steps is a scale for every tile. The vector units were no slower where both were tried (docs/performance.md).
 #include "kernels/amx_tiles.h"
 #include "kernels/packed/avx512_vectors.h"
 #include "kernels/packed/tile.h"
