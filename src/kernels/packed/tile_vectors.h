@@ -58,13 +58,23 @@ template <class V, int R, int N>
 
 // Asks for what comes next while line `line` is worked on: the weights kAhead bytes further on (the hardware stops asking at the end
 // of a page), and of the panel of rows below, which reads the same weights again, the cache lines beside those in use.
-constexpr int64_t kAhead = 4096;
+constexpr int64_t kAhead = 2048;
 
 // Behind the end of a strip that is the beginning of the strip S further on, which the next tile takes up in its place.
 template <int S>
 [[gnu::always_inline]] inline void prefetch_weights(const TileCall& t, const char* w, int64_t line) {
   const int64_t ahead = line * kLineBytes + kAhead;
   const char* const to = w + ahead + (ahead < t.strip_bytes ? 0 : (S - 1) * t.strip_bytes);
+#pragma GCC unroll 8
+  for (int s = 0; s < S; ++s) __builtin_prefetch(to + s * t.strip_bytes);
+}
+
+// The scales of the group that is kAhead bytes of weights further on; behind the end those of the strip that the next tile takes up.
+template <int S>
+[[gnu::always_inline]] inline void prefetch_scales(const TileCall& t, const char* w, int64_t group) {
+  constexpr int64_t kScaleBytes = 2 * kStrip;
+  const int64_t ahead = group + kAhead / (t.group_lines * kLineBytes) + 1, groups = (t.strip_bytes - t.scales_at) / kScaleBytes;
+  const char* const to = w + t.scales_at + kScaleBytes * ahead + (ahead < groups ? 0 : S * t.strip_bytes - groups * kScaleBytes);
 #pragma GCC unroll 8
   for (int s = 0; s < S; ++s) __builtin_prefetch(to + s * t.strip_bytes);
 }
@@ -136,6 +146,7 @@ struct IntegerTile {
     sums.start(t, c);
     for (int64_t begin = t.line0; begin < t.line1; begin += t.group_lines) {
       const int64_t g = begin / t.group_lines, end = begin + t.group_lines < t.line1 ? begin + t.group_lines : t.line1;
+      prefetch_scales<S>(t, w, g);
       typename V::Int dot[R][N];
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r)
