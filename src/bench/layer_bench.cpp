@@ -266,7 +266,30 @@ void check(const LayerBenchOptions& o) {
     if (t < 1) fail(ErrorKind::usage, "{} tokens: expected at least 1", t);
 }
 
+// Bytes of everything that lives at once when `experts` are routed to, by the kinds of weights that Layers holds.
+double memory_of(const LayerBenchOptions& o, int64_t experts) {
+  const LayerShape& s = o.shape;
+  const double expert = 3.0 * static_cast<double>(s.d_model * s.d_expert), most_tokens = static_cast<double>(*std::max_element(o.tokens.begin(), o.tokens.end()));
+  const double packed = 4.0 / static_cast<double>(kernels::packed::steps_of_line(kernels::packed::parse_weight_format(o.dtype)));
+  const double master = o.backward ? 8 : 4, copy = o.dtype == "float32" ? 0 : o.alternative && o.backward ? 4 : o.alternative ? 2 : 0;  // with gradients
+  const double neighbour = (master + packed + copy) * static_cast<double>(s.top_k), dense = (master + packed) * static_cast<double>(s.top_k + s.num_shared);
+  const double layer = (master + packed + copy) * static_cast<double>(experts + s.num_shared);
+  const double rows = most_tokens * static_cast<double>(s.top_k + s.num_shared) * static_cast<double>(2 * s.d_model + 5 * s.d_expert) * 4;
+  return expert * (layer + neighbour + dense) + rows * (o.backward ? 2 : 1) + 2.0 * static_cast<double>(kColdBytes);
+}
+
 }  // namespace
+
+LayerShape shape_that_fits(const LayerBenchOptions& o, int64_t memory) {
+  check(o);
+  LayerShape shape = o.shape;
+  if (memory <= 0) return shape;
+  while (shape.num_experts > shape.top_k && memory_of(o, shape.num_experts) > static_cast<double>(memory)) --shape.num_experts;
+  if (const double needed = memory_of(o, shape.num_experts); needed > static_cast<double>(memory))
+    fail(ErrorKind::usage, "shape '{}' with {} experts needs about {:.1f} GiB of memory, {:.1f} GiB are there: fewer --tokens, or --no-libtorch", shape.name, shape.num_experts,
+         needed / (1 << 30), static_cast<double>(memory) / (1 << 30));
+  return shape;
+}
 
 std::vector<LayerBenchRow> bench_layer(const LayerBenchOptions& options, const std::function<void(const LayerBenchRow&)>& done) {
   check(options);

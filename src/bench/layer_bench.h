@@ -36,6 +36,10 @@ struct LayerBenchRow {
   int turns = 0;
 };
 
+// The shape with as many of its experts, top_k or more, as `memory` bytes are estimated to hold with all that is timed; 0 bytes: all.
+// Error{usage} where top_k are too many.
+[[nodiscard]] LayerShape shape_that_fits(const LayerBenchOptions& options, int64_t memory);
+
 // Calls `done` with every row when it is there. Throws Error{usage} for what has no meaning (int8 with backward).
 [[nodiscard]] std::vector<LayerBenchRow> bench_layer(const LayerBenchOptions& options, const std::function<void(const LayerBenchRow&)>& done = {});
 

@@ -10,7 +10,7 @@ TorchLayer::TorchLayer(MoELayer& layer, torch::ScalarType dtype, bool with_gradi
     const torch::Tensor in = parameters["w_in"].detach(), out = parameters["w_out"].detach();
     std::vector<Expert> experts;
     for (int64_t e = 0; e < in.size(0); ++e)
-      experts.push_back({in[e].to(dtype, false, true).set_requires_grad(with_gradient), out[e].to(dtype, false, true).set_requires_grad(with_gradient)});
+      experts.push_back({in[e].to(dtype).set_requires_grad(with_gradient), out[e].to(dtype).set_requires_grad(with_gradient)});
     return experts;
   };
   experts_ = copies(layer.experts());

@@ -9,8 +9,8 @@ namespace switchyard::bench {
 
 class TorchLayer {
  public:
-  // Copies of the layer's float32 weights as `dtype`, one tensor per expert and matrix (selecting from one stacked parameter would
-  // make a gradient of the whole stack per expert).
+  // The layer's float32 weights as `dtype` (float32: the same memory), one tensor per expert and matrix (selecting from one stacked
+  // parameter would make a gradient of the whole stack per expert).
   TorchLayer(MoELayer& layer, torch::ScalarType dtype, bool with_gradient);
 
   // tokens [T, d] float32 -> [T, d] float32. Sums over experts are float32.

@@ -1,6 +1,7 @@
 #include "cli/doctor.h"
 
 #include "base/files.h"
+#include "base/proc.h"
 #include "cli/output.h"
 #include "cli/share_dir.h"
 #include "cli/threads.h"
@@ -17,7 +18,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
-#include <sstream>
 
 namespace switchyard::cli {
 namespace fs = std::filesystem;
@@ -31,22 +31,6 @@ const std::map<std::string, std::string>& known_variables() {
       {"SWITCHYARD_ISA", "forces the instruction set of the kernels: scalar, avx2, avx512, vnni or amx"},
       {"SWITCHYARD_SHARE_DIR", "the folder with systems.tsv, recipes/ and data/"}};
   return known;
-}
-
-// The value of the line "key : value" of a file of /proc; "" when there is none.
-std::string proc_value(const char* file, const std::string& key) {
-  try {
-    std::istringstream lines(read_text_file(file));
-    for (std::string line; std::getline(lines, line);) {
-      const auto colon = line.find(':');
-      if (line.compare(0, key.size(), key) != 0 || colon == std::string::npos) continue;
-      const auto begin = line.find_first_not_of(" \t", colon + 1);
-      return begin == std::string::npos ? "" : line.substr(begin);
-    }
-  } catch (const Error&) {
-    return "";  // no /proc here
-  }
-  return "";
 }
 
 void examine_program(Findings& out) {
@@ -116,8 +100,7 @@ void examine_threads(Findings& out) {
 }
 
 void examine_memory(Findings& out) {
-  const double total = std::atof(proc_value("/proc/meminfo", "MemTotal").c_str()) * 1024;
-  const double available = std::atof(proc_value("/proc/meminfo", "MemAvailable").c_str()) * 1024;
+  const auto total = static_cast<double>(proc_bytes("/proc/meminfo", "MemTotal")), available = static_cast<double>(available_memory());
   if (total > 0)
     out.push_back({"memory", "available", format_bytes(available) + " of " + format_bytes(total), available < 1e9 ? Health::warning : Health::ok,
                    available < 1e9 ? "less than 1 GB: a demo training needs about that" : ""});

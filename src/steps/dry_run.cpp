@@ -1,28 +1,16 @@
 #include "steps/dry_run.h"
 
-#include "base/files.h"
+#include "base/proc.h"
 #include "models/encoder_stack.h"
 #include "steps/trainer.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace switchyard {
 namespace {
 
 constexpr int kMeasuredSteps = 3;
 constexpr double kShareOfMemory = 0.8;  // of what is available; beyond it the measurement itself could fail
-
-// A line such as "VmHWM:   123 kB" of a file below /proc, in bytes; 0 when there is none.
-int64_t kilobytes_of(const char* file, std::string_view key) {
-  const std::string text = read_text_file(file);
-  size_t at = text.find(key);
-  if (at == std::string::npos) return 0;
-  at = text.find_first_of("0123456789", at + key.size());
-  int64_t value = 0;
-  std::from_chars(text.data() + std::min(at, text.size()), text.data() + text.size(), value);
-  return value * 1024;
-}
 
 data::Batch random_batch(const TrainOptions& options, int64_t vocab_size, uint64_t seed, int64_t step, int64_t micro) {
   data::Batch batch;
@@ -48,7 +36,7 @@ void measure(const Recipe& recipe, const ModelSpec& spec, DryRun& out) {
   const TrainOptions& t = recipe.train;
   Trainer trainer(std::make_shared<LanguageModel>(spec, seed), t, seed,
                   [&](int64_t step, int64_t micro) { return random_batch(t, spec.vocab_size, seed, step, micro); });
-  const int64_t before = kilobytes_of("/proc/self/status", "VmRSS:");
+  const int64_t before = proc_bytes("/proc/self/status", "VmRSS");
   std::vector<double> seconds;
   double last = 0;
   for (int i = 0; i < kMeasuredSteps; ++i) {
@@ -56,7 +44,7 @@ void measure(const Recipe& recipe, const ModelSpec& spec, DryRun& out) {
     seconds.push_back(now - last);
     last = now;
   }
-  const int64_t risen = kilobytes_of("/proc/self/status", "VmHWM:") - before;
+  const int64_t risen = proc_bytes("/proc/self/status", "VmHWM") - before;
   out.activations = std::max<int64_t>(0, risen - out.gradients - out.logits);
   std::sort(seconds.begin() + 1, seconds.end());
   out.step_seconds = seconds[1 + (seconds.size() - 2) / 2];
@@ -77,7 +65,7 @@ DryRun dry_run(const Recipe& recipe) {
   out.logits = 2 * 4 * t.micro_batch_size() * t.seq_len * spec.vocab_size;
   out.disk = 2 * (out.weights + out.moments) + out.weights;
   out.tokens = t.steps * t.batch_size * t.seq_len;
-  out.available = kilobytes_of("/proc/meminfo", "MemAvailable:");
+  out.available = available_memory();
   if (static_cast<double>(out.memory()) < kShareOfMemory * static_cast<double>(out.available)) measure(recipe, spec, out);
   return out;
 }

@@ -78,6 +78,20 @@ TEST(LayerBench, RowsAddUp) {
     }
 }
 
+TEST(LayerBench, MemoryDecidesHowManyExperts) {
+  LayerBenchOptions o{.shape = layer_shape("mixtral"), .tokens = {1}};
+  constexpr int64_t kGiB = int64_t{1} << 30;
+  EXPECT_EQ(shape_that_fits(o, 0).num_experts, 8);
+  EXPECT_EQ(shape_that_fits(o, 64 * kGiB).num_experts, 8);
+  // Beside 2 GiB for the limits: per expert 4 bytes for libtorch's float32, 2 for its bfloat16 and 2 packed, for the layer and for the neighbour
+  // of 2; for the dense network of 2 all but libtorch's. An expert is 3 * 4096 * 14336 = 0.164 Gi weights.
+  const double expert = 3.0 * 4096 * 14336;
+  EXPECT_EQ(shape_that_fits(o, static_cast<int64_t>(2.1 * kGiB + expert * (8 * 4 + 8 * 2 + 6 * 2))).num_experts, 4);
+  o.alternative = false;
+  EXPECT_EQ(shape_that_fits(o, static_cast<int64_t>(2.1 * kGiB + expert * (6 * 4 + 6 * 2 + 6 * 2))).num_experts, 4);
+  testing::expect_error(ErrorKind::usage, {"mixtral", "2 experts", "3.0 GiB"}, [&] { (void)shape_that_fits(o, 3 * kGiB); });
+}
+
 TEST(LayerBench, IntegersHaveNoBackward) {
   testing::expect_error(ErrorKind::usage, {"int8", "--direction both"}, [] { (void)bench_layer({.shape = kSmall, .dtype = "int8", .tokens = {1}, .backward = true}); });
 }

@@ -1,4 +1,5 @@
 // switchyard bench: how fast a layer is here, beside the limits of the machine and beside libtorch
+#include "base/proc.h"
 #include "bench/layer_bench.h"
 #include "bench/model_bench.h"
 #include "cli/find_recipe.h"
@@ -26,7 +27,7 @@ struct LayerArguments {
 
 nlohmann::ordered_json json_of(const LayerArguments& args, const bench::LayerBenchOptions& o, const LayerBenchRow& r) {
   const auto or_null = [](bool there, double x) { return there ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr); };
-  return {{"shape", o.shape.name}, {"dtype", o.dtype}, {"tokens", r.tokens}, {"direction", args.direction}, {"routing", o.routing}, {"us", r.us},
+  return {{"shape", o.shape.name}, {"num_experts", o.shape.num_experts}, {"dtype", o.dtype}, {"tokens", r.tokens}, {"direction", args.direction}, {"routing", o.routing}, {"us", r.us},
           {"gflops", r.gflops}, {"gbps", r.gbps}, {"roof", r.roof}, {"fraction_of_roof", r.fraction_of_roof},
           {"ratio_libtorch", or_null(o.alternative, r.ratio_libtorch)}, {"max_error", r.max_error}, {"us_libtorch", or_null(o.alternative, r.torch_us)},
           {"us_dense", r.dense_us}, {"ratio_dense", r.ratio_dense}, {"roof_gflops", or_null(r.roof_gflops > 0, r.roof_gflops)}, {"roof_gbps", r.roof_gbps}, {"dispatch_share", or_null(!o.backward, r.dispatch_share)},
@@ -49,6 +50,9 @@ void run_layer(LayerArguments args) {
       auto options = args.options;
       options.shape = bench::layer_shape(shape);
       options.dtype = dtype;
+      const int64_t all_experts = options.shape.num_experts;
+      options.shape = bench::shape_that_fits(options, available_memory());
+      if (options.shape.num_experts < all_experts) note("{} {}: {} of {} experts, which is what memory holds", shape, dtype, options.shape.num_experts, all_experts);
       (void)bench::bench_layer(options, [&](const LayerBenchRow& row) {
         all.push_back(json_of(args, options, row));
         rows.push_back(cells(options, row));
@@ -81,7 +85,7 @@ void add_layer(CLI::App& verb) {
   layer.footer("Weights lie in memory, not in the cache, when a call begins; code is warm, another layer has just run. The roof is the time to read\n"
                "the weights of the active experts or the time of the arithmetic, whichever is longer, at limits that are measured between the turns.\n"
                "The dense network has one expert as wide as all that a token meets: equal arithmetic, and for a few tokens fewer bytes, which it may\n"
-               "find in a cache.\n\n"
+               "find in a cache. A layer that memory does not hold with all that it is compared with has fewer experts: 'num_experts' in the JSON.\n\n"
                "Examples:\n  switchyard bench layer --shape olmoe --dtype bfloat16,int8 --tokens 1,16,512\n"
                "  switchyard bench layer --shape demo --dtype float32 --tokens 4096 --direction both --json");
   layer.callback([args] { run_layer(*args); });
