@@ -1,4 +1,4 @@
-// A folder of its own for one test, removed at the end.
+// A folder of its own for one test, removed at the end; what lies in a folder.
 #pragma once
 
 #include <unistd.h>
@@ -27,5 +27,9 @@ class TempDir {
  private:
   std::filesystem::path path_;
 };
+
+[[nodiscard]] inline size_t count_entries(const std::filesystem::path& folder) {
+  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
+}
 
 }  // namespace switchyard::testing

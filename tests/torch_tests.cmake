@@ -3,7 +3,6 @@ function(sw_torch_tests folder)
   string(REPLACE "/" "_" name ${folder})
   if(TARGET ${name}_tests)
     target_precompile_headers(${name}_tests REUSE_FROM switchyard)
-    set_target_properties(${name}_tests PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
     target_compile_options(${name}_tests PRIVATE -fPIC)  # as the library: the precompiled header asks for equal flags
   endif()
 endfunction()

@@ -16,7 +16,7 @@ constexpr double kLateShare = 0.1;
 
 double mean_of(const std::vector<double>& values) { return spread_of_values(values).mean; }
 
-double final_loss(const RunFiles& run) { return run.evals.empty() ? NAN : run.evals.back().loss; }
+double last_loss(const RunFiles& run) { return run.evals.empty() ? NAN : run.evals.back().loss; }
 
 // Mean over layers and late records of f(record, layer).
 double late_mean(const RunFiles& run, const std::function<double(const TrainRecord&, size_t layer)>& f) {
@@ -83,7 +83,7 @@ std::vector<std::pair<Measure, Take>> run_measures(double dense_ms) {
   using F = Measure::Form;
   constexpr double kBytesOfState = 16;  // weight, gradient and two moments in float32
   return {
-      {{F::decimals, "loss", "loss", "Validation loss at the end, nats per token.", 4, true}, final_loss},
+      {{F::decimals, "loss", "loss", "Validation loss at the end, nats per token.", 4, true}, last_loss},
       {{F::decimals, "bits_per_byte", "bits/byte", "The same per byte of text: comparable across tokenizers.", 4, false},
        [](const RunFiles& r) { return r.evals.empty() ? NAN : r.evals.back().bits_per_byte; }},
       {{F::decimals, "load_over_floor", "load CV/floor", "Coefficient of variation of the load over what chance alone would give; mean over layers and the last tenth of the steps.", 2, true},

@@ -9,7 +9,7 @@
 namespace switchyard::report {
 namespace {
 
-constexpr double kTop = 4, kBottom = 24, kRow = 38, kText = 14, kBar = 12, kSide = 14;
+constexpr double kBarsTop = 4, kBarsBottom = 24, kRow = 38, kText = 14, kBar = 12, kSide = 14;
 
 std::string bar_svg(const Bar& bar, double top, double width, const Axis& axis) {
   const auto px = [&](double v) { return kSide + axis.place(std::clamp(v, axis.low, axis.high), width); };
@@ -27,20 +27,20 @@ std::string bar_svg(const Bar& bar, double top, double width, const Axis& axis) 
 }  // namespace
 
 std::string draw(const BarChart& chart) {
-  const double width = chart.width - 2 * kSide, height = kTop + kRow * static_cast<double>(std::max<size_t>(1, chart.bars.size())) + kBottom;
+  const double width = chart.width - 2 * kSide, height = kBarsTop + kRow * static_cast<double>(std::max<size_t>(1, chart.bars.size())) + kBarsBottom;
   std::string out = fmt::format("<svg class=\"chart\" viewBox=\"0 0 {:.0f} {:.0f}\" role=\"img\" aria-label=\"{}\">", chart.width, height, escape(chart.description));
   if (chart.bars.empty()) return out + fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"name mid\">no values</text></svg>", chart.width / 2, height / 2);
   double greatest = 0;
   for (const Bar& bar : chart.bars) greatest = std::max(greatest, bar.high);
   const Axis axis = make_axis(0, greatest, 4, chart.unit, true);
-  const double bottom = height - kBottom;
+  const double bottom = height - kBarsBottom;
   for (size_t i = 0; i < axis.ticks.size(); ++i) {
     const double x = kSide + axis.place(axis.ticks[i], width);
-    out += fmt::format("<path class=\"{}\" d=\"M{:.1f} {:.1f}V{:.1f}\"/>", i == 0 ? "axis" : "grid", x, kTop, bottom);
+    out += fmt::format("<path class=\"{}\" d=\"M{:.1f} {:.1f}V{:.1f}\"/>", i == 0 ? "axis" : "grid", x, kBarsTop, bottom);
     const std::string scale = i + 1 == axis.ticks.size() && !axis.scale.empty() ? " " + axis.scale : "";
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"tick mid\">{}</text>", x, bottom + 16, escape(axis.labels[i] + scale));
   }
-  for (size_t i = 0; i < chart.bars.size(); ++i) out += bar_svg(chart.bars[i], kTop + kRow * static_cast<double>(i), width, axis);
+  for (size_t i = 0; i < chart.bars.size(); ++i) out += bar_svg(chart.bars[i], kBarsTop + kRow * static_cast<double>(i), width, axis);
   return out + "</svg>";
 }
 

@@ -12,7 +12,7 @@
 namespace switchyard::report {
 namespace {
 
-constexpr double kFont = 12, kTickGap = 6, kBottom = 38, kHoverStops = 90;
+constexpr double kFont = 12, kTickGap = 6, kChartBottom = 38, kHoverStops = 90;
 
 // Where the plot lies in the picture, and its two axes.
 struct Frame {
@@ -64,7 +64,7 @@ double end_label_room(const LineChart& chart) {
 Frame make_frame(const LineChart& chart, const Range& x, const Range& y) {
   Frame f;
   f.top = (chart.title.empty() ? 0 : 30) + (chart.subtitle.empty() ? 0 : 20) + (chart.title.empty() ? 26 : 36);
-  f.height = chart.height - f.top - kBottom;
+  f.height = chart.height - f.top - kChartBottom;
   f.y = make_axis(y.low, y.high, std::max(3, static_cast<int>(f.height / 30) + 1), chart.y_unit, true);
   double widest = 0;
   for (const std::string& label : f.y.labels) widest = std::max(widest, text_width(label, kFont));

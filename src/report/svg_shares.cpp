@@ -13,20 +13,20 @@
 namespace switchyard::report {
 namespace {
 
-constexpr double kLeft = 38, kTop = 8, kRight = 14, kBottom = 38;
+constexpr double kLeft = 38, kSharesTop = 8, kRight = 14, kSharesBottom = 38;
 
 std::string frame_svg(const ShareChart& chart, const Axis& x, double width, double height) {
   std::string out;
   for (const int p : {0, 50, 100}) {
-    const double y = kTop + height * (1 - p / 100.0);
+    const double y = kSharesTop + height * (1 - p / 100.0);
     out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"tick end\">{}%</text>", kLeft - 6, y + 4, p);
   }
   for (size_t i = 0; i < x.ticks.size(); ++i) {
     const double at = kLeft + x.place(x.ticks[i], width);
-    out += fmt::format("<path class=\"axis\" d=\"M{:.1f} {:.1f}v4\"/>", at, kTop + height);
-    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"tick mid\">{}</text>", at, kTop + height + 17, x.labels[i]);
+    out += fmt::format("<path class=\"axis\" d=\"M{:.1f} {:.1f}v4\"/>", at, kSharesTop + height);
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"tick mid\">{}</text>", at, kSharesTop + height + 17, x.labels[i]);
   }
-  return out + fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"name mid\">{}</text>", kLeft + width / 2, kTop + height + 34,
+  return out + fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" class=\"name mid\">{}</text>", kLeft + width / 2, kSharesTop + height + 34,
                            escape(chart.x_label));
 }
 
@@ -44,7 +44,7 @@ std::string band_title(const std::vector<std::vector<double>>& rows, size_t e) {
 // Band of expert e between the running sums `base[n]` and `base[n] + share`; moves `base` to its upper edge.
 std::string band_path(const std::vector<double>& px, const std::vector<std::vector<double>>& rows, size_t e, double height, std::vector<double>& base) {
   Series outline;
-  const auto py = [&](double share) { return kTop + height * (1 - std::clamp(share, 0.0, 1.0)); };
+  const auto py = [&](double share) { return kSharesTop + height * (1 - std::clamp(share, 0.0, 1.0)); };
   for (size_t n = 0; n < px.size(); ++n) outline.push_back({px[n], py(base[n])});
   for (size_t n = px.size(); n-- > 0;) {
     base[n] += rows[n][e];
@@ -90,7 +90,7 @@ std::string draw(const ShareChart& chart) {
     xs.push_back(xs[0] + 1);
     rows.push_back(rows[0]);
   }
-  const double width = chart.width - kLeft - kRight, height = chart.height - kTop - kBottom;
+  const double width = chart.width - kLeft - kRight, height = chart.height - kSharesTop - kSharesBottom;
   const Axis axis = make_axis(from_zero_if_near(xs.front(), xs.back()), xs.back(), std::clamp(static_cast<int>(width / 45), 3, 9), Unit::plain, false);
   out += frame_svg(chart, axis, width, height);
   std::vector<double> px, base(xs.size(), 0.0);
@@ -101,7 +101,7 @@ std::string draw(const ShareChart& chart) {
                        band_path(px, rows, e, height, base), escape(band_title(rows, e)));
   for (size_t e = 1; e < num_experts; ++e)
     out += fmt::format("<path class=\"uniform\" d=\"M{:.1f} {:.1f}h{:.1f}\"/>", kLeft,
-                       kTop + height * (1 - static_cast<double>(e) / static_cast<double>(num_experts)), width);
+                       kSharesTop + height * (1 - static_cast<double>(e) / static_cast<double>(num_experts)), width);
   return out + "</svg>";
 }
 

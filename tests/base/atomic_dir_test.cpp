@@ -18,12 +18,9 @@ namespace switchyard {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::count_entries;
 using testing::expect_error;
 using testing::TempDir;
-
-size_t count_entries(const fs::path& dir) {
-  return static_cast<size_t>(std::distance(fs::directory_iterator(dir), {}));
-}
 
 void write_version(const fs::path& dir, int64_t version) {
   write_file_atomic(dir / "first", std::to_string(version));

@@ -13,15 +13,12 @@
 namespace switchyard {
 namespace {
 
+using testing::count_entries;
 using testing::expect_error;
 using testing::TempDir;
 
 std::string as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-size_t count_entries(const std::filesystem::path& dir) {
-  return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(dir), {}));
 }
 
 TEST(MappedFile, ShowsTheBytesAndSurvivesAMove) {

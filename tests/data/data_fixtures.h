@@ -1,6 +1,7 @@
 // Small helpers of the data tests: files that vanish after the test, and a tokenizer whose answers are plain to see.
 #pragma once
 
+#include "data/corpus.h"
 #include "io/tokenizer/tokenizer.h"
 #include "test_files.h"
 
@@ -22,6 +23,10 @@ class TempFolder : public testing::TempDir {
     return file;
   }
 };
+
+[[nodiscard]] inline Document plain(std::string text, std::string name = "n") {
+  return {.name = std::move(name), .domain = "d", .text = std::move(text), .scored = {}};
+}
 
 // One token per byte: id = byte. End and beginning of a document as asked for.
 class FakeTokenizer final : public Tokenizer {

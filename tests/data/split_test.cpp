@@ -3,6 +3,7 @@
 #include "data/corpus.h"
 #include "data/fingerprint.h"
 #include "data/utf8.h"
+#include "data_fixtures.h"
 #include "expect_error.h"
 
 #include <gtest/gtest.h>
@@ -15,8 +16,6 @@ namespace switchyard::data {
 namespace {
 
 using testing::expect_error;
-
-Document plain(std::string text) { return {.name = "n", .domain = "d", .text = std::move(text), .scored = {}}; }
 
 // Property: train and validation pieces of every document, put in order, give back its bytes exactly.
 void expect_partition(const std::vector<Document>& documents, const Split& split) {

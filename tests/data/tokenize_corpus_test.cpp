@@ -14,10 +14,6 @@ namespace {
 
 constexpr SplitOptions kAllTrain{.validation_fraction = 0};
 
-Document plain(std::string text, std::string name = "n") {
-  return {.name = std::move(name), .domain = "d", .text = std::move(text), .scored = {}};
-}
-
 // The stream as text: E and B for the special tokens, a scored token in capitals (small letters are the input).
 std::string shown(const TokenSplit& split) {
   std::string out;

@@ -9,6 +9,8 @@
 
 namespace switchyard::report {
 
+[[nodiscard]] inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
 class MarkupCheck {
  public:
   explicit MarkupCheck(std::string_view text) : text_(text) {}

@@ -19,8 +19,6 @@ namespace fs = std::filesystem;
 const fs::path kOut = fs::path(SW_BINARY_DIR) / "report";
 const fs::path kCorpus = fs::path(SW_SOURCE_DIR) / "data/english_classics.txt";
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
 RunFiles sample(const SampleRun& options, const char* name) {
   write_sample_run(kOut / name, options, kCorpus);
   return read_run((kOut / name).string());

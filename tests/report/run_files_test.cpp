@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "report/markup_check.h"
 #include "report/metrics_file.h"
 #include "switchyard/error.h"
 
@@ -36,8 +37,6 @@ std::string metrics_error(const std::string& text) {
 std::string trace_error(const std::string& text) {
   return error_of([&] { (void)parse_trace(text, "trace.json"); });
 }
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(Metrics, RecordsOfEveryKindAreRead) {
   const RunFiles run = metrics(
