@@ -7,9 +7,9 @@ namespace {
 
 constexpr double kNormEps = 1e-5;  // config.json does not say it: a constant of the family
 
-void write_more(const nlohmann::ordered_json&, KeyWriter& out) { out.number("attention.layer_norm_epsilon", kNormEps); }
+void write_dbrx(const nlohmann::ordered_json&, KeyWriter& out) { out.number("attention.layer_norm_epsilon", kNormEps); }
 
-void read_more(const KeyReader& file, nlohmann::ordered_json&) {
+void read_dbrx(const KeyReader& file, nlohmann::ordered_json&) {
   if (file.number("attention.layer_norm_epsilon", kNormEps) != kNormEps) file.refuse("attention.layer_norm_epsilon", "1e-05");
 }
 
@@ -42,8 +42,8 @@ GgufFamily gguf_family_dbrx() {
                    {"ffn_config.moe_top_k", "expert_used_count"}},
           .known = {"vocab_size", "rope.dimension_count"},
           .more = {"attention.layer_norm_epsilon"},
-          .write_more = write_more,
-          .read_more = read_more};
+          .write_more = write_dbrx,
+          .read_more = read_dbrx};
 }
 
 }  // namespace switchyard::io

@@ -4,13 +4,13 @@
 namespace switchyard::io {
 namespace {
 
-void write_more(const nlohmann::ordered_json& config, KeyWriter& out) {
+void write_deepseek(const nlohmann::ordered_json& config, KeyWriter& out) {
   write_rotary_width(config, out);
   out.number("expert_weights_scale", 1.0);
   if (config.value("scoring_func", "softmax") == "softmax") out.size("expert_gating_func", kSoftmaxGating);
 }
 
-void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
+void read_deepseek(const KeyReader& file, nlohmann::ordered_json& config) {
   if (file.number("expert_weights_scale", 1.0) != 1.0) file.refuse("expert_weights_scale", "1");
   if (file.size("expert_gating_func", kSoftmaxGating) != kSoftmaxGating) file.refuse("expert_gating_func", "1, softmax");
   config["scoring_func"] = "softmax";
@@ -37,8 +37,8 @@ GgufFamily gguf_family_deepseek() {
           .known = usual_extra_keys(),
           .repeats = value_length_too(),
           .more = {"expert_weights_scale", "expert_gating_func"},
-          .write_more = write_more,
-          .read_more = read_more};
+          .write_more = write_deepseek,
+          .read_more = read_deepseek};
 }
 
 }  // namespace switchyard::io

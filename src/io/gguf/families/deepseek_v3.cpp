@@ -5,7 +5,7 @@ namespace switchyard::io {
 namespace {
 
 // A file that leaves keys out means other values than a config.json that does.
-void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
+void read_deepseek_v3(const KeyReader& file, nlohmann::ordered_json& config) {
   read_latent_keys(file, config);
   const nlohmann::ordered_json absent = {{"n_group", 1}, {"topk_group", 1}, {"routed_scaling_factor", 1.0}};
   for (const auto& [key, value] : absent.items())
@@ -20,7 +20,7 @@ GgufFamily gguf_family_deepseek_v3() {
   out.write_more = [](const nlohmann::ordered_json& config, KeyWriter& keys) {
     write_latent_keys(config, "sigmoid", true, keys);
   };
-  out.read_more = read_more;
+  out.read_more = read_deepseek_v3;
   return out;
 }
 

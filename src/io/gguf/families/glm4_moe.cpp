@@ -22,7 +22,7 @@ const std::vector<NameRow>& layer() {
   return rows;
 }
 
-void write_more(const nlohmann::ordered_json& config, KeyWriter& out) {
+void write_glm4_moe(const nlohmann::ordered_json& config, KeyWriter& out) {
   const auto rope = config.value("rope_parameters", nlohmann::ordered_json::object());
   const double part = config.value("partial_rotary_factor", rope.value("partial_rotary_factor", 0.5));
   const int64_t usual =
@@ -31,7 +31,7 @@ void write_more(const nlohmann::ordered_json& config, KeyWriter& out) {
   out.size("expert_gating_func", kSigmoidGating);
 }
 
-void read_more(const KeyReader& file, nlohmann::ordered_json& config) {
+void read_glm4_moe(const KeyReader& file, nlohmann::ordered_json& config) {
   const int64_t usual = file.size("embedding_length") / std::max<int64_t>(file.size("attention.head_count"), 1);
   const int64_t width = file.size("attention.key_length", usual), turning = file.size("rope.dimension_count", width);
   if (turning < 1 || turning > width) file.refuse("rope.dimension_count", fmt::format("1 to {}", width));
@@ -55,8 +55,8 @@ GgufFamily gguf_family_glm4_moe() {
           .known = {"vocab_size", "tensor_data_layout"},
           .repeats = value_length_too(),
           .more = {"attention.value_length", "rope.dimension_count", "expert_gating_func", "nextn_predict_layers"},
-          .write_more = write_more,
-          .read_more = read_more,
+          .write_more = write_glm4_moe,
+          .read_more = read_glm4_moe,
           .drops_extra_layers = true};
 }
 

@@ -30,7 +30,7 @@ const std::vector<NameRow>& layer() {
 }
 
 // GGUF has no key for it: published models do not round the bounds of yarn.
-void read_more(const KeyReader&, nlohmann::ordered_json& config) {
+void read_gpt_oss(const KeyReader&, nlohmann::ordered_json& config) {
   if (config.contains("rope_scaling") && config["rope_scaling"]["rope_type"] == "yarn")
     config["rope_scaling"]["truncate"] = false;
 }
@@ -49,7 +49,7 @@ GgufFamily gguf_family_gpt_oss() {
                                 head_dim_key()}),
           .known = {"vocab_size", "rope.dimension_count", "attention.value_length", "feed_forward_length"},
           .repeats = {{"attention.value_length", "attention.key_length"}, {"feed_forward_length", "expert_feed_forward_length"}},
-          .read_more = read_more};
+          .read_more = read_gpt_oss};
 }
 
 }  // namespace switchyard::io

@@ -13,7 +13,7 @@ using nlohmann::ordered_json;
 
 NameRow maybe(std::string_view gguf, std::string_view hf, Arrange how = Arrange::plain) { return {gguf, hf, how, true}; }
 
-const std::vector<NameRow>& layer() {
+const std::vector<NameRow>& jamba_layer() {
   static const std::vector<NameRow> rows = {
       {"blk.{i}.attn_norm.weight", "model.layers.{i}.input_layernorm.weight"},
       maybe("blk.{i}.attn_q.weight", "model.layers.{i}.self_attn.q_proj.weight"),
@@ -44,7 +44,7 @@ const std::vector<NameRow>& layer() {
   return rows;
 }
 
-void write_more(const ordered_json& config, KeyWriter& out) {
+void write_jamba(const ordered_json& config, KeyWriter& out) {
   const int64_t layers = needed(config, "num_hidden_layers"), d = needed(config, "hidden_size");
   const int64_t period = config.value("attn_layer_period", int64_t{8}), offset = config.value("attn_layer_offset", int64_t{4});
   if (period < 1) fail(ErrorKind::config, "config.json: attn_layer_period = {}, expected at least 1", period);
@@ -73,7 +73,7 @@ void set_places(const KeyReader& file, std::string_view key, const std::string& 
   config[hf + "_period"] = period;
 }
 
-void read_more(const KeyReader& file, ordered_json& config) {
+void read_jamba(const KeyReader& file, ordered_json& config) {
   const auto layers = static_cast<size_t>(file.size("block_count"));
   if (layers > 100000) file.refuse("block_count", "a plausible number of layers");
   std::vector<bool> attends, sparse;
@@ -101,7 +101,7 @@ void read_more(const KeyReader& file, ordered_json& config) {
 }  // namespace
 
 GgufFamily gguf_family_jamba() {
-  auto names = decoder_rows(layer());
+  auto names = decoder_rows(jamba_layer());
   for (NameRow& row : names)
     if (row.gguf == "output_norm.weight") row.hf = "model.final_layernorm.weight";
   return {.model_type = "jamba",
@@ -118,8 +118,8 @@ GgufFamily gguf_family_jamba() {
                    {"num_experts_per_tok", "expert_used_count"}},
           .known = usual_extra_keys(),
           .more = {"attention.head_count_kv", "ssm.conv_kernel", "ssm.inner_size", "ssm.state_size", "ssm.time_step_rank"},
-          .write_more = write_more,
-          .read_more = read_more};
+          .write_more = write_jamba,
+          .read_more = read_jamba};
 }
 
 }  // namespace switchyard::io

@@ -13,7 +13,7 @@ using nlohmann::ordered_json;
 const std::string kLogMultiplier = "rope.scaling.yarn_log_multiplier";
 constexpr double kYarnLog = 0.1;  // mscale_all_dim stands in the key multiplied by this
 
-const std::vector<NameRow>& layer() {
+const std::vector<NameRow>& latent_layer() {
   static const std::vector<NameRow> rows =
       joined({{"blk.{i}.attn_norm.weight", "model.layers.{i}.input_layernorm.weight"},
               {"blk.{i}.attn_q.weight", "model.layers.{i}.self_attn.q_proj.weight", Arrange::plain, true},
@@ -49,7 +49,7 @@ GgufFamily latent_family(std::string_view model_type, std::string_view hf_class)
       .model_type = model_type,
       .hf_class = hf_class,
       .architecture = "deepseek2",
-      .names = decoder_rows(layer()),
+      .names = decoder_rows(latent_layer()),
       .keys = keys(),
       .known = {"vocab_size", "tensor_data_layout"},
       .more = {"attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.key_length_mla",

@@ -34,7 +34,7 @@ int64_t original_positions(const ordered_json& config, const ordered_json& rope)
   fail(ErrorKind::config, "config.json: rope_scaling = {} has no original_max_position_embeddings", rope.dump());
 }
 
-void write_more(const ordered_json& config, KeyWriter& out) {
+void write_phimoe(const ordered_json& config, KeyWriter& out) {
   write_rotary_width(config, out);
   const auto window = config.find("sliding_window");
   out.size("attention.sliding_window", window != config.end() && window->is_number_integer() ? window->get<int64_t>() : 0);
@@ -60,7 +60,7 @@ std::vector<float> config_tensor(const ordered_json& config, std::string_view na
   return rope[key].get<std::vector<float>>();
 }
 
-void read_more(const KeyReader& file, ordered_json& config) {
+void read_phimoe(const KeyReader& file, ordered_json& config) {
   if (const int64_t window = file.size("attention.sliding_window", 0); window > 0) config["sliding_window"] = window;
   config["attention_bias"] = file.tensors().has("blk.0.attn_q.bias");
   config["lm_head_bias"] = file.tensors().has("output.bias");
@@ -102,8 +102,8 @@ GgufFamily gguf_family_phimoe() {
                                 {"num_experts_per_tok", "expert_used_count"}}),
           .known = usual_extra_keys(),
           .more = {"attention.sliding_window", kOriginal, kAttnFactor},
-          .write_more = write_more,
-          .read_more = read_more,
+          .write_more = write_phimoe,
+          .read_more = read_phimoe,
           .config_tensors = {kLong, kShort},
           .config_tensor = config_tensor};
 }
