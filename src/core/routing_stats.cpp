@@ -24,6 +24,8 @@ torch::Tensor valid_rows(const torch::Tensor& rows, const torch::Tensor& valid) 
 // Tokens of which no logit is finite, or no probability a number (one infinite logit is enough): they choose nobody.
 int64_t count_without_score(const Scores& scores) {
   if (!scores.logits.defined()) return 0;
+  const auto all_finite = [](const torch::Tensor& x) { return !x.defined() || std::isfinite(x.detach().sum().item<double>()); };
+  if (all_finite(scores.logits) && all_finite(scores.probs)) return 0;  // as a rule: one pass instead of six
   auto without = ~scores.logits.detach().isfinite().any(-1);
   if (scores.probs.defined()) without = without | scores.probs.detach().isnan().all(-1);
   return without.sum().item<int64_t>();

@@ -12,6 +12,7 @@ constexpr int64_t kCacheLine = 64;
 constexpr int64_t kLeastBlockWork = 1 << 19;       // multiply-adds; below, hand-out costs more than imbalance
 constexpr int64_t kCachedB = 1 << 20;              // packed B up to this size comes from the L2 cache
 constexpr int64_t kBlocksPerThread = 4;
+constexpr int64_t kLastBlocksPerThread = 2;        // of the work that is left: the last blocks are small, so that threads end together
 constexpr int64_t kLeastSide = 48;                 // rows or columns of a block; below, packing the other operand dominates
 
 int64_t round_up(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
@@ -55,18 +56,21 @@ void Plan::build(const GroupedGemm& g, const BlockKernel& kernel, int threads) {
   kernel_ = &kernel;
   const int64_t rows = g.experts > 0 ? g.offsets[g.experts] - g.offsets[0] : 0;
   work = rows * g.n * (g.form == GemmForm::tn ? g.m : g.k);
-  block_work_ = std::max(work / (kBlocksPerThread * threads), kLeastBlockWork);
+  const int64_t wanted = work / (kBlocksPerThread * threads);
+  int64_t left = work;
   rounds.push_back({0, 0, 0, 0});
   for (int64_t e = 0; e < g.experts; ++e) {
     const Problem p = problem_of(g, e);
     const bool nothing_to_add = p.depth == 0 && g.accumulate;
+    block_work_ = std::max(std::min(wanted, left / (kLastBlocksPerThread * threads)), kLeastBlockWork);
     if (p.rows > 0 && p.cols > 0 && !nothing_to_add) add_expert(p, e);
+    left -= p.rows * p.cols * p.depth;
   }
   close_round();
 }
 
 void Plan::add_expert(const Problem& p, int64_t expert) {
-  const int64_t height = std::min(p.rows, kernel_->block_rows);
+  const int64_t height = std::min(p.rows, tallest(p));
   const bool enough_blocks = block_work_ / std::max(p.depth, int64_t{1}) >= height * kLeastSide;
   if (p.depth == 0 || p.rows <= kFewRows || (p.rows <= kernel_->unshared_rows && enough_blocks)) {
     add_blocks(p, expert, 0, p.cols, kUnpacked);
@@ -100,6 +104,12 @@ void Plan::add_packs(const Problem& p, size_t slab) {
       packs.push_back({slab, n, std::min(n + piece, n1), k0, std::min(k0 + chunk, p.depth)});
 }
 
+// Rows of a block that packs its own B. Where the contraction is short, packed A has room for all that may do so.
+int64_t Plan::tallest(const Problem& p) const {
+  const int64_t fitting = kernel_->block_rows * kernel_->k_chunk / std::clamp<int64_t>(p.depth, 1, kernel_->k_chunk);
+  return std::min(fitting, kernel_->unshared_rows) / kernel_->mr * kernel_->mr;
+}
+
 // Blocks of about block_work_ multiply-adds. If B is packed on the way: as high as possible. If it stays in the cache: as wide
 // as possible. Else four times as wide as high: packing A once more costs more than fetching packed B once more.
 void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, size_t slab) {
@@ -107,8 +117,9 @@ void Plan::add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, 
   const int64_t area = std::max(block_work_ / std::max(p.depth, int64_t{1}), int64_t{1});
   const bool cached = packed_bytes(*kernel_, cols, p.depth) <= kCachedB;
   const auto quarter = static_cast<int64_t>(std::sqrt(static_cast<double>(area) / 4));
-  const int64_t height = slab == kUnpacked ? kernel_->block_rows : std::max(cached ? area / cols : quarter, kLeastSide);
-  const int64_t rows = even_piece(p.rows, std::min(round_up(height, kernel_->mr), kernel_->block_rows), kernel_->mr);
+  const int64_t height = std::max(cached ? area / cols : quarter, kLeastSide);
+  const int64_t most = slab == kUnpacked ? tallest(p) : std::min(round_up(height, kernel_->mr), kernel_->block_rows);
+  const int64_t rows = even_piece(p.rows, most, kernel_->mr);
   const int64_t width = std::max(area / std::min(rows, p.rows), kLeastSide);
   const int64_t columns = even_piece(cols, round_up(width, kernel_->nr), kernel_->nr);
   for (int64_t m = 0; m < p.rows; m += rows)

@@ -64,6 +64,7 @@ class Plan {
 
  private:
   void add_expert(const Problem& p, int64_t expert);
+  [[nodiscard]] int64_t tallest(const Problem& p) const;
   void add_packs(const Problem& p, size_t slab);
   void add_blocks(const Problem& p, int64_t expert, int64_t n0, int64_t n1, size_t slab);
   void close_round();
