@@ -36,6 +36,10 @@ void store_lanes(float* out, const Lanes& lanes, typename V::Type x) {
     V::store_part(out, lanes.room, rounded<V, kRound>(x));
 }
 
+// Rows that end before the hardware has found out that they are read from end to end; longer ones, fetched ahead, would push each other out of the
+// cache.
+constexpr int64_t kShortRow = 512;
+
 // Source rows run along k: transpose squares of kWidth x kWidth.
 template <class V, bool kRound>
 void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
@@ -43,6 +47,8 @@ void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, floa
   for (int64_t p = 0; p < k; p += kW) {
     const int64_t depth = k - p < kW ? k - p : kW;
     typename V::Type square[kW];
+    if (ld <= kShortRow)
+      for (int i = 0; i < kW; ++i) __builtin_prefetch(x + (i + kW) * ld + p);
     for (int i = 0; i < kW; ++i)
       square[i] = i >= lanes.columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
     V::transpose(square);
