@@ -11,7 +11,9 @@ namespace {
 
 // Tokens drawn with Zipf-like frequencies: what an embedding and a router meet in text.
 data::Batch random_batch(const TrainOptions& train, int64_t vocab, uint64_t seed) {
-  data::Batch b{.batch = train.micro_batch > 0 ? train.micro_batch : train.batch_size, .seq = train.seq_len};
+  data::Batch b;
+  b.batch = train.micro_batch > 0 ? train.micro_batch : train.batch_size;
+  b.seq = train.seq_len;
   const RandomStream stream(seed);
   for (int64_t i = 0; i < b.batch * b.seq; ++i) {
     const auto draw = [&](int64_t j) { return static_cast<int32_t>(std::pow(static_cast<double>(vocab), stream.uniform(static_cast<uint64_t>(j)))) - 1; };
@@ -61,6 +63,10 @@ bool checked(const std::vector<Contestant>& all) {
 }
 
 int run(const Options& options) {
+  if (!options.only.empty()) {
+    fmt::print(stderr, "--only {}: this program times two recipes against each other, always both\n", options.only);
+    return 2;
+  }
   at::set_num_threads(omp_get_max_threads());
   std::vector<Contestant> all;
   all.push_back(contestant("dense"));

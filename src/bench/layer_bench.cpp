@@ -270,7 +270,7 @@ void check(const LayerBenchOptions& o) {
 double memory_of(const LayerBenchOptions& o, int64_t experts) {
   const LayerShape& s = o.shape;
   const double expert = 3.0 * static_cast<double>(s.d_model * s.d_expert), most_tokens = static_cast<double>(*std::max_element(o.tokens.begin(), o.tokens.end()));
-  const double packed = 4.0 / static_cast<double>(kernels::packed::steps_of_line(kernels::packed::parse_weight_format(o.dtype)));
+  const double packed = o.backward ? 0 : 4.0 / static_cast<double>(kernels::packed::steps_of_line(kernels::packed::parse_weight_format(o.dtype)));
   const double master = o.backward ? 8 : 4, copy = o.dtype == "float32" ? 0 : o.alternative && o.backward ? 4 : o.alternative ? 2 : 0;  // with gradients
   const double neighbour = (master + packed + copy) * static_cast<double>(s.top_k), dense = (master + packed) * static_cast<double>(s.top_k + s.num_shared);
   const double layer = (master + packed + copy) * static_cast<double>(experts + s.num_shared);

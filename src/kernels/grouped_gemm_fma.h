@@ -36,8 +36,7 @@ void store_lanes(float* out, const Lanes& lanes, typename V::Type x) {
     V::store_part(out, lanes.room, rounded<V, kRound>(x));
 }
 
-// Rows that end before the hardware has found out that they are read from end to end; longer ones, fetched ahead, would push each other out of the
-// cache.
+// Floats of rows that end before the hardware has found out that they are read from end to end. Fetching longer ones ahead gains nothing.
 constexpr int64_t kShortRow = 512;
 
 // Source rows run along k: transpose squares of kWidth x kWidth.

@@ -130,6 +130,20 @@ TEST(RoutingStats, CountsTokensWithoutAnyFiniteScore) {
   auto z = fixture_logits();
   z[2].fill_(std::numeric_limits<float>::quiet_NaN());
   EXPECT_EQ(stats_of(z, top(fixture_logits(), 1)).rows_without_score, 1);
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  z = fixture_logits();
+  z.select(1, 0).fill_(-kInf);  // an expert that nobody may choose: every token has other scores
+  EXPECT_EQ(stats_of(z, top(z, 1)).rows_without_score, 0);
+  z = fixture_logits();
+  z[1][0] = kInf;  // finite scores beside it, but no probability is a number
+  EXPECT_EQ(stats_of(z, top(fixture_logits(), 1)).rows_without_score, 1);
+  EXPECT_EQ(stats_of(torch::full({4, 3}, 3e38f), torch::zeros({4, 1}, torch::kInt64)).rows_without_score, 0) << "their sum is infinite, they are not";
+  z = fixture_logits();
+  z[3].fill_(-kInf);  // nothing to choose from, though the sigmoids are numbers
+  GateInput in;
+  in.hidden = torch::zeros({z.size(0), 1});
+  const Routing sigmoids{.choice = TokenChoice{top(fixture_logits(), 1), torch::ones({z.size(0), 1})}, .scores = {z, z.sigmoid()}};
+  EXPECT_EQ(routing_stats(sigmoids, {}, in, 0, z.size(1)).rows_without_score, 1);
 }
 
 TEST(RoutingStats, LoadCvOfUniformChoicesIsNearItsFloor) {
