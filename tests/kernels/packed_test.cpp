@@ -54,7 +54,7 @@ std::vector<double> seen_rows(const std::vector<float>& x, const PackedWeights& 
       for (int64_t p = begin; p < end; ++p) {
         double& value = seen[first + static_cast<size_t>(p)];
         if (form == RowForm::bfloat16) value = round_to_bf16(static_cast<float>(value));
-        if (form == RowForm::int8) value = most == 0 ? 0 : std::nearbyint(static_cast<float>(value) * (127.0f / most)) * static_cast<double>(most / 127.0f);
+        if (is_quantised(form)) value = most == 0 ? 0 : std::nearbyint(static_cast<float>(value) * (127.0f / most)) * static_cast<double>(most / 127.0f);
       }
     }
   return seen;
@@ -410,6 +410,21 @@ TEST_P(PackedRows, ActivationsInBfloat16AreThoseInFloat32Rounded) {
         else
           EXPECT_EQ(got, 7) << r << ", " << i;
       }
+  }
+}
+
+TEST_P(PackedRows, AWidenedRowHasItsBytesInPairs) {
+  for (const int64_t steps : {16, 64, 192}) {
+    std::vector<int8_t> row(static_cast<size_t>(2 * steps + 1), 99);
+    for (int64_t p = 0; p < steps; ++p) row[static_cast<size_t>(steps + p)] = static_cast<int8_t>(p * 37 % 255 - 127);
+    row_kernels().widen(steps, reinterpret_cast<char*>(row.data()));
+    for (int64_t p = 0; p < steps; ++p) {
+      const int64_t place = p / 4 * 4 + p % 2 * 2 + p % 4 / 2;
+      int16_t got;
+      std::memcpy(&got, row.data() + 2 * place, 2);
+      EXPECT_EQ(got, p * 37 % 255 - 127) << "step " << p << " of " << steps;
+    }
+    EXPECT_EQ(row.back(), 99);
   }
 }
 

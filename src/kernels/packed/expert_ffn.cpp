@@ -22,7 +22,7 @@ struct Run {
       : f(call), in_kernel(tile_kernel(selected_isa(), call.in->format())), out_kernel(tile_kernel(selected_isa(), call.out->format())),
         rows(row_kernels()), x(in_kernel, *call.in), h(out_kernel, *call.out) {
     if (call.row_token && x.form() != RowForm::float32 && call.offsets[call.in->experts()] - call.offsets[0] > call.tokens) tokens.emplace(x);
-    if (h.form() == RowForm::int8) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
+    if (is_quantised(h.form())) inner_stride = round_up(call.out->k(), kStrip) + kStrip;  // whole strips are written
   }
 
   // Bytes of `n` rows, and where they lie in `memory`.
@@ -52,7 +52,8 @@ struct Run {
                      switch (h.form()) {
                        case RowForm::float32: rows.activate(f.phi, f.gated, n, width, z, ldz, reinterpret_cast<float*>(h.data(r)) + column, h.stride() / 4); break;
                        case RowForm::bfloat16: rows.activate_to_bfloat16(f.phi, f.gated, n, width, z, ldz, h.data(r) + 2 * column, h.stride()); break;
-                       case RowForm::int8: return rows.activate(f.phi, f.gated, n, width, z, ldz, inner + r * inner_stride + column, inner_stride);
+                       case RowForm::int8:
+                       case RowForm::int16_pairs: return rows.activate(f.phi, f.gated, n, width, z, ldz, inner + r * inner_stride + column, inner_stride);
                      }
                      if (strip + strips == f.in->strips())
                        for (int64_t i = r; i < r + n; ++i) h.clear_behind(i, column + width);
@@ -75,7 +76,7 @@ struct Run {
   const RowKernels& rows;
   RowStore x, h;
   std::optional<RowStore> tokens;  // converted once, for all experts that they meet; none: on the way to each
-  float* inner = nullptr;    // [rows, f] before they become h, if that is int8
+  float* inner = nullptr;    // [rows, f] before they become h, if that is quantised
   int64_t inner_stride = 0;
   int64_t first_row = 0;     // of the round
   const int64_t* identity = nullptr;
@@ -139,7 +140,7 @@ void expert_ffn(const ExpertFfn& f) {
       for (int64_t r = row; r < round_end; ++r) run.gather(r);
 #pragma omp for schedule(dynamic, 1)
       for (size_t i = 0; i < plan.first.size(); ++i) run.activate(plan.units[static_cast<size_t>(plan.first[i].unit)], plan.first[i], c);
-      if (run.h.form() == RowForm::int8) {
+      if (is_quantised(run.h.form())) {
 #pragma omp for schedule(dynamic, kRowsAtATime)
         for (int64_t r = row; r < round_end; ++r) run.h.write(run.rows, r - row, run.inner + (r - row) * run.inner_stride);
       }

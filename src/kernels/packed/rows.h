@@ -16,6 +16,8 @@ using ConvertRow = void (*)(const float* x, int64_t k, int64_t steps, char* out)
 // scale = max |x| / 127, and offset = -weight_offset * sum q. A group below 1e-36 counts as zeros. NaN and infinity make the row NaN.
 using QuantiseRow = void (*)(const float* x, int64_t k, int64_t steps, int64_t group, int weight_offset, char* out, float* scales,
                              int32_t* offsets) noexcept;
+// The int8 of a row, in the last `steps` of 2 * steps bytes, as the 16-bit pairs of RowForm::int16_pairs in all of them.
+using WidenRow = void (*)(int64_t steps, char* out) noexcept;
 
 // h[r, 16 p + j] = phi(c[r, 32 p + j]) * c[r, 32 p + 16 + j] for strips that alternate gate and up (RowOrder); plain: phi(c[r, i]).
 // width: columns of h, a multiple of 16.
@@ -33,6 +35,7 @@ using AddRows = void (*)(int64_t rows, int64_t width, const float* c, int64_t ld
 struct RowKernels {
   ConvertRow to_float32, to_bfloat16;
   QuantiseRow quantise;
+  WidenRow widen;
   ActivateRows activate;
   ActivateRowsToBfloat16 activate_to_bfloat16;
   AddRows add;

@@ -75,6 +75,19 @@ void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weigh
   }
 }
 
+// From the front: what is written never reaches what is still to be read.
+void widen(int64_t steps, char* out) noexcept {
+  using SixteenBytes = int8_t __attribute__((vector_size(16)));
+  using SixteenBytesAnywhere = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
+  using SixteenShorts = int16_t __attribute__((vector_size(32)));
+  using SixteenShortsAnywhere = int16_t __attribute__((vector_size(32), aligned(1), may_alias));
+  constexpr SixteenBytes kEvenFirst = {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15};
+  for (int64_t p = 0; p < steps; p += 16) {
+    const SixteenBytes q = *reinterpret_cast<const SixteenBytesAnywhere*>(out + steps + p);
+    *reinterpret_cast<SixteenShortsAnywhere*>(out + 2 * p) = __builtin_convertvector(__builtin_shuffle(q, kEvenFirst), SixteenShorts);
+  }
+}
+
 // write(r, i, the activations of columns i ... of row r)
 template <class Write>
 [[gnu::always_inline]] inline void for_activations(Activation kind, bool gated, int64_t rows, int64_t width, const float* c, int64_t ldc, Write write) {
@@ -121,7 +134,7 @@ void add(int64_t rows, int64_t width, const float* c, int64_t ldc, const int64_t
 
 namespace packed_rows {
 extern const packed::RowKernels kKernels;
-const packed::RowKernels kKernels{to_float32, to_bfloat16, quantise, activate, activate_to_bfloat16, add};
+const packed::RowKernels kKernels{to_float32, to_bfloat16, quantise, widen, activate, activate_to_bfloat16, add};
 }  // namespace packed_rows
 
 }  // namespace switchyard::kernels::SW_ISA

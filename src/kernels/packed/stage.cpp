@@ -10,7 +10,7 @@ constexpr int64_t kPiecesPerThread = 8;
 constexpr int64_t kLeastPiece = 1 << 18;  // multiply-adds, as a unit of a few rows costs them
 constexpr int64_t kMemoryRows = 4;        // a strip that comes from memory costs as much as this many rows of arithmetic
 
-int64_t bytes_of(RowForm form) { return form == RowForm::float32 ? 4 : form == RowForm::bfloat16 ? 2 : 1; }
+int64_t bytes_of(RowForm form) { return form == RowForm::float32 ? 4 : form == RowForm::int8 ? 1 : 2; }
 
 // Strips of a piece whose strips cost `cost` each, an even number.
 int64_t piece_strips(int64_t cost, int64_t total, int threads, int64_t strips) {
@@ -25,7 +25,7 @@ int64_t strip_cost(const Unit& u, const PackedWeights& w) { return (u.row1 - u.r
 
 RowStore::RowStore(const TileKernel& kernel, const PackedWeights& w)
     : form_(kernel.form), k_(w.k()), steps_(w.steps()), group_(w.group()), offset_(w.format() == WeightFormat::int8 ? kInt8Offset : kInt4Offset) {
-  groups_ = form_ == RowForm::int8 ? w.groups() : 0;
+  groups_ = is_quantised(form_) ? w.groups() : 0;
   // An odd number of cache lines, so that the rows of a tile spread over all sets. Rows may be written 16 numbers at a time.
   stride_ = round_up(round_up(steps_, kStrip) * bytes_of(form_), kLineBytes);
   if (stride_ / kLineBytes % 2 == 0) stride_ += kLineBytes;
@@ -45,6 +45,9 @@ void RowStore::write(const RowKernels& kernels, int64_t row, const float* x) con
     case RowForm::float32: return kernels.to_float32(x, k_, steps_, to);
     case RowForm::bfloat16: return kernels.to_bfloat16(x, k_, steps_, to);
     case RowForm::int8: return kernels.quantise(x, k_, steps_, group_, offset_, to, scales_ + row * groups_, offsets_ + row * groups_);
+    case RowForm::int16_pairs:
+      kernels.quantise(x, k_, steps_, group_, offset_, to + steps_, scales_ + row * groups_, offsets_ + row * groups_);
+      return kernels.widen(steps_, to);
   }
 }
 

@@ -10,14 +10,16 @@
 namespace switchyard::kernels::packed {
 
 // How a kernel wants activations: [rows, steps] row by row, rows `stride` bytes apart. A stride that is no multiple of 4 KiB
-// keeps the rows of a tile out of each other's cache sets.
-enum class RowForm { float32, bfloat16, int8 };
+// keeps the rows of a tile out of each other's cache sets. int16_pairs: quantised to int8 as well, but stored as 16-bit numbers, of
+// every four steps first 0 and 2, then 1 and 3.
+enum class RowForm { float32, bfloat16, int8, int16_pairs };
+[[nodiscard]] constexpr bool is_quantised(RowForm f) noexcept { return f == RowForm::int8 || f == RowForm::int16_pairs; }
 
 struct RowBlock {
   const char* data = nullptr;
   int64_t stride = 0;               // bytes
-  const float* scales = nullptr;    // int8: [rows, groups], x = scale * q
-  const int32_t* offsets = nullptr; // int8: [rows, groups], minus the stored offset of a weight times the sum of the group's q
+  const float* scales = nullptr;    // quantised: [rows, groups], x = scale * q
+  const int32_t* offsets = nullptr; // quantised: [rows, groups], minus the stored offset of a weight times the sum of the group's q
   int64_t groups = 0;
 };
 

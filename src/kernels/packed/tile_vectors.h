@@ -5,8 +5,8 @@
 // own and each sum is one chain of dependent additions. Many rows: as many as the registers hold, two strips.
 //
 // A vector policy V provides: Float, Int, kWidth; load, store, broadcast, fma, zero for floats; load_int, broadcast_int (4 bytes),
-// even_bf16, odd_bf16 (the two steps of a bfloat16 line as floats), low_nibbles, high_nibbles, dot (adds products of four
-// unsigned by four signed bytes), to_float, scales (kWidth bfloat16 as floats); kRegisters, and the highest tiles kRows and kIntRows.
+// even_bf16, odd_bf16 (the two steps of a bfloat16 line as floats), low_nibbles, high_nibbles, dot_bytes and dot_nibbles (add products of
+// four unsigned by four signed bytes), to_float, scales (kWidth bfloat16 as floats); kRegisters, and the highest tiles kRows and kIntRows.
 #pragma once
 
 #include <cstdint>
@@ -87,7 +87,8 @@ template <int R>
 
 template <class V>
 struct Float32Tile {
-  static constexpr int kRows = V::kRows, kBeside = 1;
+  static constexpr int kRows = V::kRows;
+  static constexpr int strips(int rows) { return strips_for<V>(rows, 1); }
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -109,7 +110,8 @@ struct Float32Tile {
 
 template <class V>
 struct Bfloat16Tile {
-  static constexpr int kRows = V::kRows - 1, kBeside = 1;  // a mask takes registers as well
+  static constexpr int kRows = V::kRows - 1;  // a mask takes registers as well
+  static constexpr int strips(int rows) { return strips_for<V>(rows, 1); }
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -136,7 +138,8 @@ struct Bfloat16Tile {
 
 template <class V, WeightFormat kFormat>
 struct IntegerTile {
-  static constexpr int kRows = V::kIntRows, kBeside = V::kIntBeside;
+  static constexpr int kRows = V::kIntRows;
+  static constexpr int strips(int rows) { return strips_for<V>(rows, V::kIntBeside); }
 
   template <int R, int S>
   static void run(const TileCall& t, const char* x, const char* w, float* c) {
@@ -196,7 +199,7 @@ template <class V, class Tile, int R = Tile::kRows>
 void rows_of(int64_t rows, const TileCall& t, int64_t s, int64_t end) {
   if constexpr (R > 1)
     if (rows < R) return rows_of<V, Tile, R - 1>(rows, t, s, end);
-  strips_of<V, Tile, R, strips_for<V>(R, Tile::kBeside)>(t, s, end);
+  strips_of<V, Tile, R, Tile::strips(R)>(t, s, end);
 }
 
 // Rows are cut into panels of almost equal height. A few strips stay in the cache while all panels visit them.
