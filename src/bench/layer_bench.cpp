@@ -12,6 +12,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace switchyard::bench {
 namespace {
@@ -51,6 +52,14 @@ struct Case {
     }
   }
   [[nodiscard]] const TokenChoice& choice(int64_t turn) const { return choices[static_cast<size_t>(turn % kRoutings)]; }
+  // The same for the first tokens alone.
+  [[nodiscard]] Case first(int64_t tokens) const {
+    Case few = *this;
+    few.x = x.slice(0, 0, tokens);
+    few.dy = dy.slice(0, 0, tokens);
+    for (TokenChoice& choice : few.choices) choice = {choice.expert_ids.slice(0, 0, tokens).contiguous(), choice.weights.slice(0, 0, tokens).contiguous()};
+    return few;
+  }
 };
 
 // The first tokens in float64, expert by expert.
@@ -199,6 +208,27 @@ double time_us(Call call) {
   return us_since(start) / calls;
 }
 
+// The forms of libtorch's layer that may be its fastest. One can take minutes where another takes seconds (bfloat16 on a CPU without
+// instructions for it): growing parts of the case tell.
+std::vector<size_t> contenders(const Layers& layers, const Case& c, bool backward) {
+  constexpr int64_t kFirst = 4, kGrowth = 4;
+  constexpr double kHopeless = 3;
+  std::vector<size_t> left(layers.torch_layers.size());
+  std::iota(left.begin(), left.end(), 0);
+  for (int64_t tokens = kFirst; tokens < c.x.size(0) && left.size() > 1; tokens *= kGrowth) {
+    const Case few = c.first(tokens);
+    std::vector<double> us;
+    for (const size_t i : left) {
+      run_torch(layers.torch_layers[i], few, few.choice(0), backward);  // warm
+      us.push_back(time_us([&](int) { run_torch(layers.torch_layers[i], few, few.choice(0), backward); }));
+    }
+    const double best = *std::min_element(us.begin(), us.end());
+    for (size_t i = left.size(); i-- > 0;)
+      if (us[i] > kHopeless * best) left.erase(left.begin() + static_cast<int64_t>(i));
+  }
+  return left;
+}
+
 // The layer's whole way for experts that do almost nothing: what sorting, gathering and adding back cost.
 double dispatch_us(const LayerBenchOptions& o, const Case& c) {
   if (o.backward) return 0;
@@ -217,7 +247,8 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
   LayerBenchRow row;
   row.tokens = tokens;
   row.max_error = largest_error(run_ours(layers.layer(0), c, c.choice(0), o), c.exact);
-  for (const TorchLayer& layer : layers.torch_layers) check_alternative(layer, c), run_torch(layer, c, c.choice(0), o.backward);  // warm
+  const std::vector<size_t> forms = contenders(layers, c, o.backward);
+  for (const size_t i : forms) check_alternative(layers.torch_layers[i], c), run_torch(layers.torch_layers[i], c, c.choice(0), o.backward);  // warm
   std::vector<double> ours, dense, gbps, gflops;
   std::vector<std::vector<double>> torch_us(layers.torch_layers.size());
   const kernels::Isa isa = kernels::selected_isa();
@@ -232,7 +263,7 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
     else if (tokens <= kFewTokens) (void)run_ours(layers.neighbour(), c, all, o);
     ours.push_back(time_us([&](int call) { (void)run_ours(layers.layer(turn + call), c, c.choice(turn + call), o); }));
     dense.push_back(time_us([&](int) { run_dense(layers.dense(), c, o); }));
-    for (size_t i = 0; i < torch_us.size(); ++i)
+    for (const size_t i : forms)
       if (turn < 3 || torch_us[i].front() < o.seconds * 1e5) {
         if (layers.cached()) run_torch(layers.torch_layers[i], c, c.choice(turn), o.backward);
         else if (tokens <= kFewTokens) run_torch(layers.torch_neighbours[i], c, all, o.backward);
@@ -250,8 +281,8 @@ LayerBenchRow bench_case(const LayerBenchOptions& o, Layers& layers, const Case&
   const double memory_us = bytes / row.roof_gbps * 1e-3, compute_us = row.roof_gflops > 0 ? flop / row.roof_gflops * 1e-3 : 0;
   row.roof = memory_us > compute_us ? "memory" : "compute";
   row.fraction_of_roof = std::max(memory_us, compute_us) / row.us;
-  for (const auto& samples : torch_us)
-    if (const double us = median(samples); row.torch_us == 0 || us < row.torch_us) row.torch_us = us;
+  for (const size_t i : forms)
+    if (const double us = median(torch_us[i]); row.torch_us == 0 || us < row.torch_us) row.torch_us = us;
   row.ratio_libtorch = row.torch_us / row.us;
   row.dense_us = median(dense);
   row.ratio_dense = row.us / row.dense_us;
