@@ -1,6 +1,5 @@
 #include "cli/doctor.h"
 
-#include "base/files.h"
 #include "base/proc.h"
 #include "cli/output.h"
 #include "cli/share_dir.h"
@@ -11,6 +10,7 @@
 #include <dlfcn.h>
 #include <fmt/ranges.h>
 #include <link.h>
+#include <torch/cuda.h>
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -106,12 +106,7 @@ void examine_memory(Findings& out) {
                    available < 1e9 ? "less than 1 GB: a demo training needs about that" : ""});
   else
     out.push_back({"memory", "available", "unknown", Health::absent, "/proc/meminfo is not readable"});
-  try {
-    const std::string limit = read_text_file("/sys/fs/cgroup/memory.max");
-    if (limit.compare(0, 3, "max") != 0) out.push_back({"memory", "limit of the control group", format_bytes(std::atof(limit.c_str()))});
-  } catch (const Error&) {
-    // No control group of version 2: no limit to report.
-  }
+  if (const auto group = group_memory()) out.push_back({"memory", "limit of the control group", format_bytes(static_cast<double>(group->limit))});
   for (const fs::path& place : {fs::path("."), fs::temp_directory_path()}) {
     std::error_code failed;
     const auto space = fs::space(place, failed);
@@ -139,7 +134,8 @@ void examine_environment(Findings& out) {
 void examine_parts(Findings& out) {
   out.push_back({"parts", "ranks in one process", "yes", Health::ok, "communicators self and threads"});
   out.push_back({"parts", "MPI", "no", Health::absent, "not in this version"});
-  out.push_back({"parts", "GPU", "no", Health::absent, "not in this version: all kernels run on the CPU"});
+  const bool gpu = torch::cuda::is_available();
+  out.push_back({"parts", "GPU", gpu ? "yes" : "no", gpu ? Health::ok : Health::absent, gpu ? "--device cuda" : "libtorch finds none: --device cuda is refused"});
 }
 
 }  // namespace

@@ -19,6 +19,33 @@ TEST(Proc, ValuesAreFoundByTheirKeys) {
   EXPECT_EQ(proc_value((dir / "absent").c_str(), "Name"), "");
 }
 
+TEST(Proc, MemoryOfAControlGroupIsItsLimitLessItsUse) {
+  const testing::TempDir dir;
+  const auto write = [&](const char* file, const char* text) { write_file_atomic(dir / file, text); };
+  EXPECT_FALSE(group_memory(dir.path()));
+  write("memory.max", "max\n");
+  write("memory.current", "700\n");
+  write("memory.stat", "anon 500\ninactive_file_of_others 7\ninactive_file 150\n");
+  EXPECT_FALSE(group_memory(dir.path())) << "no limit";
+  write("memory.max", "1000\n");
+  EXPECT_EQ(group_memory(dir.path())->limit, 1000);
+  EXPECT_EQ(group_memory(dir.path())->available, 450);
+  write("memory.current", "1200\n");
+  EXPECT_EQ(group_memory(dir.path())->available, 0) << "over its limit";
+}
+
+TEST(Proc, ControlGroupsOfVersionOneHaveOtherNames) {
+  const testing::TempDir dir;
+  const auto write = [&](const char* file, const char* text) { write_file_atomic(dir / file, text); };
+  write("memory.limit_in_bytes", "9223372036854771712\n");
+  write("memory.usage_in_bytes", "700\n");
+  EXPECT_FALSE(group_memory(dir.path())) << "no limit";
+  write("memory.limit_in_bytes", "1000\n");
+  EXPECT_EQ(group_memory(dir.path())->available, 300) << "without memory.stat";
+  write("memory.stat", "inactive_file 1\ntotal_inactive_file 20\n");
+  EXPECT_EQ(group_memory(dir.path())->available, 320);
+}
+
 TEST(Proc, MemoryThatIsThereIsTold) {
   if (proc_value("/proc/meminfo", "MemTotal").empty()) GTEST_SKIP() << "no /proc here";
   EXPECT_GT(available_memory(), 0);
