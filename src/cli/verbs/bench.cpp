@@ -13,6 +13,9 @@
 #include <CLI/CLI.hpp>
 #include <fmt/ranges.h>
 
+#include <map>
+#include <ranges>
+
 namespace switchyard::cli {
 namespace {
 
@@ -45,6 +48,7 @@ void run_layer(LayerArguments args) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   std::vector<std::vector<std::string>> rows;
   LayerBenchRow last;
+  std::map<std::string, std::string> peaks;  // of the arithmetic, by dtype
   for (const std::string& shape : args.shapes)
     for (const std::string& dtype : args.dtypes) {
       auto options = args.options;
@@ -57,12 +61,13 @@ void run_layer(LayerArguments args) {
         all.push_back(json_of(args, options, row));
         rows.push_back(cells(options, row));
         last = row;
+        peaks[dtype] = fmt::format("{:.0f} Gflop/s for {}", row.roof_gflops, dtype);
         note("{} {} {} tokens: {:.1f} us, {:.2f} of the {} roof", shape, dtype, row.tokens, row.us, row.fraction_of_roof, row.roof);
       });
     }
   if (args.json) return print_json(all);
-  print_result("{} threads, isa {}; limits {:.1f} GB/s, {:.0f} Gflop/s; {} routing, {}\n\n", threads_in_use(), kernels::name_of(kernels::selected_isa()), last.roof_gbps,
-               last.roof_gflops, args.options.routing, args.direction == "both" ? "forward and backward" : "forward");
+  print_result("{} threads, isa {}; limits {:.1f} GB/s, {}; {} routing, {}\n\n", threads_in_use(), kernels::name_of(kernels::selected_isa()), last.roof_gbps,
+               fmt::join(peaks | std::views::values, ", "), args.options.routing, args.direction == "both" ? "forward and backward" : "forward");
   write_result(format_table({{"shape"}, {"weights"}, {"tokens", true}, {"us", true}, {"Gflop/s", true}, {"GB/s", true}, {"roof"}, {"of roof", true}, {"x libtorch", true}, {"over dense", true}, {"error", true}}, rows));
 }
 
