@@ -15,7 +15,6 @@
 #include <vector>
 
 namespace switchyard::cli {
-
 namespace {
 
 // The CPUs of this process. With OMP_PROC_BIND or OMP_PLACES libgomp has bound this thread, when it was loaded, to the first of its

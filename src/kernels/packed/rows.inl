@@ -75,7 +75,7 @@ void quantise(const float* x, int64_t k, int64_t steps, int64_t group, int weigh
   }
 }
 
-// From the front: what is written never reaches what is still to be read.
+// steps is a multiple of 16. From the front: what is written never reaches what is still to be read.
 void widen(int64_t steps, char* out) noexcept {
   using SixteenBytes = int8_t __attribute__((vector_size(16)));
   using SixteenBytesAnywhere = int8_t __attribute__((vector_size(16), aligned(1), may_alias));
