@@ -44,6 +44,8 @@ std::vector<Shape> shapes() {
           {"moe uniform 4096 rows", std::vector<int64_t>(8, 512), 512, 512},
           {"moe zipf 4096 rows", zipf(8, 4096, 1.1), 512, 512},
           {"moe many 4096 rows", zipf(64, 4096, 0.5), 256, 256},
+          {"demo up 8192 rows", std::vector<int64_t>(16, 512), 128, 384},
+          {"demo down 8192 rows", std::vector<int64_t>(16, 512), 192, 128},
           {"decode 1 row", {1}, 1024, 1024},
           {"decode 8 rows", {8}, 1024, 1024},
           {"decode moe 16 rows", std::vector<int64_t>(8, 2), 512, 512}};
@@ -100,8 +102,7 @@ struct Variant {
 
 std::vector<Variant> variants() {
   std::vector<Variant> list;
-  for (int i = 3; i > 0; --i) {  // scalar is the truth, not a competitor
-    const Isa isa = kAllIsas[i];
+  for (const Isa isa : {Isa::amx, Isa::avx512, Isa::avx2}) {  // scalar is the truth, not a competitor; vnni multiplies bytes
     if (!cpu_has(isa)) continue;
     const std::string name(name_of(isa));
     if (isa != Isa::amx) list.push_back({name + " f32", isa, GemmCompute::float32});

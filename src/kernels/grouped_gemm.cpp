@@ -15,6 +15,7 @@ namespace gemm {
 namespace {
 
 constexpr int64_t kPage = 4096;
+constexpr int64_t kCacheWays = 8;  // of an L1 cache, at least
 constexpr int64_t kLeastParallelWork = 1 << 16;  // multiply-adds; below, one thread is as fast as waking the others
 
 const BlockKernel& kernel_for(Isa isa, GemmCompute compute) {
@@ -54,6 +55,12 @@ void pack_item(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan
                 area + place_in(slab, kernel, item.n0, item.k0, item.k1));
 }
 
+// Whether rows of A are multiplied where they lie. Rows that are whole pages apart share a set of the L1 cache: more of them than
+// the set has ways would push each other out.
+bool multiplied_in_place(const BlockKernel& kernel, const Operand& a) {
+  return kernel.rows_in_place && a.along_k && (kernel.mr <= kCacheWays || a.ld % (kPage / static_cast<int64_t>(sizeof(float))) != 0);
+}
+
 // One block of C: k_chunk steps of the contraction at a time, in ascending order. Without a slab, B is packed
 // on the way.
 void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& plan, const BlockItem& item, const char* area,
@@ -62,15 +69,17 @@ void compute_block(const BlockKernel& kernel, const GroupedGemm& g, const Plan& 
   if (p.depth == 0) return zero_block(p, item);
   char* const own_b = own + piece_a_bytes(kernel);
   const bool unpacked = item.slab == kUnpacked;
+  const bool in_place = multiplied_in_place(kernel, p.a);
   const bool few_rows = item.m1 - item.m0 <= kFewRows;
   const int64_t width = !unpacked ? item.n1 - item.n0 : few_rows ? kernel.nr : round_up(kColumnsAtATime, kernel.nr);
   for (int64_t k0 = 0; k0 < p.depth; k0 += kernel.k_chunk) {
     const int64_t k1 = std::min(k0 + kernel.k_chunk, p.depth);
-    kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);
+    if (!in_place) kernel.pack_a(p.a, {item.m0, item.m1, k0, k1}, own);
     for (int64_t n0 = item.n0; n0 < item.n1; n0 += width) {
       const int64_t n1 = std::min(n0 + width, item.n1);
       if (unpacked) kernel.pack_b(p.b, {n0, n1, k0, k1}, own_b);
-      kernel.multiply({.a = own,
+      kernel.multiply({.a = in_place ? reinterpret_cast<const char*>(p.a.data + item.m0 * p.a.ld + k0) : own,
+                       .lda = in_place ? p.a.ld : 0,
                        .b = unpacked ? own_b : area + place_in(plan.slabs[item.slab], kernel, n0, k0, k1),
                        .b_panel_bytes = packed_bytes(kernel, kernel.nr, k1 - k0),
                        .rows = item.m1 - item.m0, .cols = n1 - n0, .k = k1 - k0,

@@ -193,7 +193,7 @@ void multiply(const PackedProduct& p) noexcept {
 }  // namespace
 
 const BlockKernel kAmxBf16 = {.mr = kPanel, .nr = kPanel, .k_step = kSteps, .element_bytes = 2, .k_chunk = 512,
-                              .block_rows = 256, .unshared_rows = 256,
+                              .block_rows = 256, .unshared_rows = 256, .rows_in_place = false,
                               .pack_a = pack<false>, .pack_b = pack<true>, .multiply = multiply};
 
 }  // namespace switchyard::kernels::gemm

@@ -9,7 +9,7 @@ namespace {
 struct Avx2 {
   using Type = __m256;
   static constexpr int kWidth = 8, kRows = 6;
-  static constexpr int64_t kChunk = 256;
+  static constexpr int64_t kChunk = 384;
   static __m256i first(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
@@ -18,6 +18,12 @@ struct Avx2 {
   static Type load_part(const float* p, int64_t n) { return _mm256_maskload_ps(p, first(n)); }
   static void store(float* p, Type x) { _mm256_storeu_ps(p, x); }
   static void store_part(float* p, int64_t n, Type x) { _mm256_maskstore_ps(p, first(n), x); }
+  template <int kLanes>
+  static void store_first(float* p, Type x) {  // a masked store takes many times as long on some CPUs
+    static_assert(kLanes == 6);
+    _mm_storeu_ps(p, _mm256_castps256_ps128(x));
+    _mm_storel_pi(reinterpret_cast<__m64*>(p + 4), _mm256_extractf128_ps(x, 1));
+  }
   static Type broadcast(const float* p) { return _mm256_broadcast_ss(p); }
   static Type fma(Type a, Type b, Type c) { return _mm256_fmadd_ps(a, b, c); }
 

@@ -17,6 +17,8 @@ struct Avx512 {
   static Type load_part(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
   static void store(float* p, Type x) { _mm512_storeu_ps(p, x); }
   static void store_part(float* p, int64_t n, Type x) { _mm512_mask_storeu_ps(p, first(n), x); }
+  template <int kLanes>
+  static void store_first(float* p, Type x) { store_part(p, kLanes, x); }
   static Type broadcast(const float* p) { return _mm512_set1_ps(*p); }
   static Type fma(Type a, Type b, Type c) { return _mm512_fmadd_ps(a, b, c); }
   static void transpose(Type (&square)[16]) { transpose_16x16(square); }

@@ -19,9 +19,10 @@ struct Piece {
   int64_t o0, o1, k0, k1;
 };
 
-// C[0..rows, 0..cols] (+)= packed A * packed B over k contraction steps.
+// C[0..rows, 0..cols] (+)= A * packed B over k contraction steps.
 struct PackedProduct {
-  const void* a;              // panels of BlockKernel::mr rows, one after the other
+  const void* a;              // panels of BlockKernel::mr rows, one after the other; with lda > 0 rows of float32 in place
+  int64_t lda;                // floats between rows in place, 0: packed
   const void* b;              // panels of BlockKernel::nr columns, b_panel_bytes apart
   int64_t b_panel_bytes;
   int64_t rows, cols, k;
@@ -39,6 +40,7 @@ struct BlockKernel {
   int64_t k_chunk;            // contraction steps per visit to C; a multiple of k_step
   int64_t block_rows;         // largest height of a block of C; a multiple of mr
   int64_t unshared_rows;      // up to this many rows of C each block packs the B it needs: cheaper than sharing it
+  bool rows_in_place;         // multiply takes rows of A that run along k without packing
   void (*pack_a)(const Operand& a, const Piece& piece, void* out) noexcept;
   void (*pack_b)(const Operand& b, const Piece& piece, void* out) noexcept;
   void (*multiply)(const PackedProduct& p) noexcept;

@@ -22,26 +22,22 @@ typename V::Type rounded(typename V::Type x) {
     return x;
 }
 
-// What packing a vector's width of a panel needs: `columns` of `room` <= kWidth lanes exist in the source, the other lanes
-// of the room become zero; steps are `step` floats apart in the panel.
-struct Lanes {
-  int64_t columns, room, step;
-};
-
-template <class V, bool kRound>
-void store_lanes(float* out, const Lanes& lanes, typename V::Type x) {
-  if (lanes.room == V::kWidth)
+// What packing a vector's width of a panel needs: `columns` of kRoom <= kWidth lanes exist in the source, the other lanes of the room become
+// zero; steps are kPanel floats apart.
+template <class V, bool kRound, int kRoom>
+void store_lanes(float* out, typename V::Type x) {
+  if constexpr (kRoom == V::kWidth)
     V::store(out, rounded<V, kRound>(x));
   else
-    V::store_part(out, lanes.room, rounded<V, kRound>(x));
+    V::template store_first<kRoom>(out, rounded<V, kRound>(x));
 }
 
 // Floats of rows that end before the hardware has found out that they are read from end to end. Fetching longer ones ahead gains nothing.
 constexpr int64_t kShortRow = 512;
 
 // Source rows run along k: transpose squares of kWidth x kWidth.
-template <class V, bool kRound>
-void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
+template <class V, bool kRound, int kPanel, int kRoom>
+void pack_across(const float* x, int64_t ld, int64_t k, int64_t columns, float* out) {
   constexpr int kW = V::kWidth;
   for (int64_t p = 0; p < k; p += kW) {
     const int64_t depth = k - p < kW ? k - p : kW;
@@ -49,9 +45,9 @@ void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, floa
     if (ld <= kShortRow)
       for (int i = 0; i < kW; ++i) __builtin_prefetch(x + (i + kW) * ld + p);
     for (int i = 0; i < kW; ++i)
-      square[i] = i >= lanes.columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
+      square[i] = i >= columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
     V::transpose(square);
-    for (int i = 0; i < depth; ++i) store_lanes<V, kRound>(out + (p + i) * lanes.step, lanes, square[i]);
+    for (int i = 0; i < depth; ++i) store_lanes<V, kRound, kRoom>(out + (p + i) * kPanel, square[i]);
   }
 }
 
@@ -59,14 +55,24 @@ void pack_across(const float* x, int64_t ld, int64_t k, const Lanes& lanes, floa
 constexpr int64_t kStepsAtATime = 8;
 
 // Source rows run along the panel: copy. Only a piece of each row is read, too short for the hardware's prefetching.
-template <class V, bool kRound>
-void pack_along(const float* x, int64_t ld, int64_t k, const Lanes& lanes, float* out) {
+template <class V, bool kRound, int kPanel, int kRoom>
+void pack_along(const float* x, int64_t ld, int64_t k, int64_t columns, float* out) {
   for (int64_t p = 0; p < k; ++p) {
     const float* from = x + p * ld;
     __builtin_prefetch(from + kStepsAtATime * ld);
-    const auto x_p = lanes.columns == V::kWidth ? V::load(from) : V::load_part(from, lanes.columns);
-    store_lanes<V, kRound>(out + p * lanes.step, lanes, x_p);
+    const auto x_p = columns == V::kWidth ? V::load(from) : V::load_part(from, columns);
+    store_lanes<V, kRound, kRoom>(out + p * kPanel, x_p);
   }
+}
+
+// Lanes [o, o + kRoom) of a panel, of which `left` exist.
+template <class V, bool kRound, int kPanel, int kRoom>
+void pack_lanes(const Operand& x, int64_t o, int64_t left, int64_t k0, int64_t k, float* out) {
+  const int64_t columns = left < 0 ? 0 : left < kRoom ? left : kRoom;
+  if (x.along_k)
+    pack_across<V, kRound, kPanel, kRoom>(x.data + o * x.ld + k0, x.ld, k, columns, out);
+  else
+    pack_along<V, kRound, kPanel, kRoom>(x.data + k0 * x.ld + o, x.ld, k, columns, out);
 }
 
 // Steps [k0, k0 + k) of all panels of a piece whose packed panels are `depth` steps long.
@@ -74,15 +80,10 @@ template <class V, bool kRound, int kPanel>
 void pack_steps(const Operand& x, const Piece& s, int64_t k0, int64_t k, int64_t depth, float* out) {
   for (int64_t panel = s.o0; panel < s.o1; panel += kPanel, out += kPanel * depth) {
     const int64_t filled = s.o1 - panel < kPanel ? s.o1 - panel : kPanel;
-    for (int64_t first = 0; first < kPanel; first += V::kWidth) {
-      const int64_t room = kPanel - first < V::kWidth ? kPanel - first : V::kWidth;
-      const int64_t left = filled - first < 0 ? 0 : filled - first;
-      const Lanes lanes{left < room ? left : room, room, kPanel};
-      if (x.along_k)
-        pack_across<V, kRound>(x.data + (panel + first) * x.ld + k0, x.ld, k, lanes, out + first);
-      else
-        pack_along<V, kRound>(x.data + k0 * x.ld + panel + first, x.ld, k, lanes, out + first);
-    }
+    for (int64_t first = 0; first + V::kWidth <= kPanel; first += V::kWidth)
+      pack_lanes<V, kRound, kPanel, V::kWidth>(x, panel + first, filled - first, k0, k, out + first);
+    constexpr int kRest = kPanel % V::kWidth;
+    if constexpr (kRest > 0) pack_lanes<V, kRound, kPanel, kRest>(x, panel + kPanel - kRest, filled - (kPanel - kRest), k0, k, out + kPanel - kRest);
   }
 }
 
@@ -97,39 +98,61 @@ void pack(const Operand& x, const Piece& s, void* out) noexcept {
     pack_steps<V, kRound, kPanel>(x, s, s.k0 + p, depth - p < kStepsAtATime ? depth - p : kStepsAtATime, depth, to + p * kPanel);
 }
 
-struct TileArguments {
+// The rows of A that a tile multiplies, one contraction step after the other: of a packed panel, or where they lie.
+template <class V, int kTileRows>
+struct PackedRows {
   const float* a;
-  const float* b;
-  int64_t k;
+  PackedRows(const PackedProduct& p, int64_t row) : a(static_cast<const float*>(p.a) + row * p.k) {}
+  const float* operator[](int r) const { return a + r; }
+  void next() { a += V::kRows; }
+};
+template <class V, int kTileRows>
+struct RowsInPlace {
+  static constexpr int kPerBase = 3, kBases = (kTileRows + kPerBase - 1) / kPerBase;  // an address is base + {0, 1, 2} * ld
+  const float* base[kBases];
+  int64_t ld;
+  RowsInPlace(const PackedProduct& p, int64_t row) : ld(p.lda) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kBases; ++i) base[i] = static_cast<const float*>(p.a) + (row + i * kPerBase) * ld;
+  }
+  const float* operator[](int r) const { return base[r / kPerBase] + r % kPerBase * ld; }
+  void next() {
+#pragma GCC unroll 16
+    for (int i = 0; i < kBases; ++i) ++base[i];
+  }
+};
+
+struct Place {
+  int64_t row;     // of C
+  const float* b;  // panel
   float* c;
-  int64_t ldc;
-  bool add;
-  int64_t tail;  // lanes of the last vector that exist in C
+  int64_t tail;    // lanes of the last vector that exist in C
 };
 
 constexpr int64_t kStepsAhead = 8;  // a panel of B comes from the L2 cache
 
 // C[kTileRows, (kVectors - 1) * kWidth + tail] (+)= a * b
-template <class V, int kTileRows, int kVectors>
-void tile(const TileArguments& t) {
-  constexpr int kW = V::kWidth;
-  constexpr int kAStep = V::kRows, kBStep = 2 * kW;
+template <class V, template <class, int> class Rows, int kTileRows, int kVectors>
+void tile(const PackedProduct& product, const Place& place) {
+  constexpr int kW = V::kWidth, kBStep = 2 * kW;
+  const auto [row, b0, c0, tail] = place;  // locals: stores to C might be to what a reference names
+  const int64_t ldc = product.ldc, k = product.k;
   typename V::Type sum[kTileRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      const float* c = t.c + r * t.ldc + v * kW;
-      sum[r][v] = !t.add ? V::zero() : v + 1 < kVectors || t.tail == kW ? V::load(c) : V::load_part(c, t.tail);
+      const float* c = c0 + r * ldc + v * kW;
+      sum[r][v] = !product.add ? V::zero() : v + 1 < kVectors || tail == kW ? V::load(c) : V::load_part(c, tail);
     }
   // The next tile of C, which no hardware fetches: its rows are far apart.
 #pragma GCC unroll 16
   for (int r = 0; r < kTileRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(t.c + r * t.ldc + (kVectors + v) * kW, 1);
-  const float* a = t.a;
-  const float* b = t.b;
-  for (int64_t p = 0; p < t.k; ++p, a += kAStep, b += kBStep) {
+    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c0 + r * ldc + (kVectors + v) * kW, 1);
+  Rows<V, kTileRows> a(product, row);
+  const float* b = b0;
+  for (int64_t p = 0; p < k; ++p, a.next(), b += kBStep) {
     __builtin_prefetch(b + kStepsAhead * kBStep);
     __builtin_prefetch(b + kStepsAhead * kBStep + kW);
     typename V::Type right[kVectors];
@@ -137,7 +160,7 @@ void tile(const TileArguments& t) {
     for (int v = 0; v < kVectors; ++v) right[v] = V::load(b + v * kW);
 #pragma GCC unroll 16
     for (int r = 0; r < kTileRows; ++r) {
-      const auto left = V::broadcast(a + r);
+      const auto left = V::broadcast(a[r]);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sum[r][v] = V::fma(left, right[v], sum[r][v]);
     }
@@ -146,30 +169,30 @@ void tile(const TileArguments& t) {
   for (int r = 0; r < kTileRows; ++r)
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) {
-      float* c = t.c + r * t.ldc + v * kW;
-      if (v + 1 < kVectors || t.tail == kW)
+      float* c = c0 + r * ldc + v * kW;
+      if (v + 1 < kVectors || tail == kW)
         V::store(c, sum[r][v]);
       else
-        V::store_part(c, t.tail, sum[r][v]);
+        V::store_part(c, tail, sum[r][v]);
     }
 }
 
 // Tiles shorter than kRows: the same chain of operations per element, chosen at run time.
-template <class V, int kVectors, int kTileRows = V::kRows>
-void tile_of_height(int64_t rows, const TileArguments& t) {
+template <class V, template <class, int> class Rows, int kVectors, int kTileRows = V::kRows>
+void tile_of_height(int64_t rows, const PackedProduct& p, const Place& place) {
   if constexpr (kTileRows == 1) {
-    tile<V, 1, kVectors>(t);
+    tile<V, Rows, 1, kVectors>(p, place);
   } else {
     if (rows == kTileRows)
-      tile<V, kTileRows, kVectors>(t);
+      tile<V, Rows, kTileRows, kVectors>(p, place);
     else
-      tile_of_height<V, kVectors, kTileRows - 1>(rows, t);
+      tile_of_height<V, Rows, kVectors, kTileRows - 1>(rows, p, place);
   }
 }
 
 // Groups of columns, so that C is written in runs longer than a panel while the B of a group stays in the L2 cache.
-template <class V>
-void multiply(const PackedProduct& p) noexcept {
+template <class V, template <class, int> class Rows>
+void multiply_rows(const PackedProduct& p) {
   constexpr int64_t kCols = 2 * V::kWidth, kGroup = 256;
   for (int64_t group = 0; group < p.cols; group += kGroup) {
     const int64_t end = p.cols - group < kGroup ? p.cols : group + kGroup;
@@ -179,21 +202,28 @@ void multiply(const PackedProduct& p) noexcept {
         const int64_t height = p.rows - row < V::kRows ? p.rows - row : V::kRows;
         const int64_t width = p.cols - col < kCols ? p.cols - col : kCols;
         const bool two = width > V::kWidth;
-        const TileArguments t{static_cast<const float*>(p.a) + row * p.k, reinterpret_cast<const float*>(b), p.k,
-                              p.c + row * p.ldc + col, p.ldc, p.add, two ? width - V::kWidth : width};
+        const Place place{row, reinterpret_cast<const float*>(b), p.c + row * p.ldc + col, two ? width - V::kWidth : width};
         if (two)
-          tile_of_height<V, 2>(height, t);
+          tile_of_height<V, Rows, 2>(height, p, place);
         else
-          tile_of_height<V, 1>(height, t);
+          tile_of_height<V, Rows, 1>(height, p, place);
       }
   }
+}
+
+template <class V>
+void multiply(const PackedProduct& p) noexcept {
+  if (p.lda > 0)
+    multiply_rows<V, RowsInPlace>(p);
+  else
+    multiply_rows<V, PackedRows>(p);
 }
 
 template <class V, bool kRound>
 constexpr BlockKernel fma_kernel() {
   constexpr int64_t kBlockRows = 280 / V::kRows * V::kRows;
   return {.mr = V::kRows, .nr = 2 * V::kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = V::kChunk,
-          .block_rows = kBlockRows, .unshared_rows = 2 * kBlockRows,
+          .block_rows = kBlockRows, .unshared_rows = 2 * kBlockRows, .rows_in_place = !kRound,
           .pack_a = pack<V, kRound, V::kRows>, .pack_b = pack<V, kRound, 2 * V::kWidth>, .multiply = multiply<V>};
 }
 

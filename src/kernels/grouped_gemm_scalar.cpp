@@ -38,7 +38,7 @@ void multiply(const PackedProduct& p) noexcept {
 
 constexpr BlockKernel kernel(decltype(BlockKernel::pack_a) pack_function) {
   return {.mr = kWidth, .nr = kWidth, .k_step = 1, .element_bytes = 4, .k_chunk = 256, .block_rows = 64,
-          .unshared_rows = 64, .pack_a = pack_function, .pack_b = pack_function, .multiply = multiply};
+          .unshared_rows = 64, .rows_in_place = false, .pack_a = pack_function, .pack_b = pack_function, .multiply = multiply};
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ class GroupedGemmOnTiles : public OnTiles {
   static Output multiply(const Side& a, const Side& b, int64_t row0, int64_t row1, bool add) {
     auto left = a.packed(kernel(), true, row0, row1), right = b.packed(kernel(), false, 0, b.outer);
     Output c(row1 - row0, b.outer, 3);
-    kernel().multiply({aligned(left), aligned(right), b.panel_bytes(kernel()), row1 - row0, b.outer, a.k, c.data(), c.ld(), add});
+    kernel().multiply({aligned(left), 0, aligned(right), b.panel_bytes(kernel()), row1 - row0, b.outer, a.k, c.data(), c.ld(), add});
     return c;
   }
 };

@@ -167,6 +167,7 @@ std::vector<Case> awkward_cases() {
       add({47, 50, 64, 65}, 129, 97);
       add({129, 1}, 515, 67);               // longer than a chunk of the contraction
       add({300}, 70, 130);
+      add({29}, 2048, 35);                  // rows of A whole pages apart
       add({600, 5}, 33, 40);                // tn: longer than a chunk
       add({16}, 0, 8);                      // k = 0: zeros; tn: m = 0
       add({16}, 8, 0);
