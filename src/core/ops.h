@@ -98,6 +98,13 @@ struct AttentionOptions {
 // that a recomputed forward (activation checkpointing) drops the same elements.
 [[nodiscard]] torch::Tensor dropout(const torch::Tensor& x, double p, const RandomStream& stream);
 
+// Softmax, or log sum exp [...], of the last dimension. -inf gets 0; a row of nothing else gets zeros on our kernels, NaN in ATen.
+[[nodiscard]] torch::Tensor softmax(const torch::Tensor& x);
+[[nodiscard]] torch::Tensor logsumexp(const torch::Tensor& x);
+
+// scores [U, E], ids [U, k] int64, -1 for nobody -> scores of the chosen over their sum, 0 for nobody [U, k].
+[[nodiscard]] torch::Tensor chosen_shares(const torch::Tensor& scores, const torch::Tensor& ids);
+
 // Stable top-k of each row: higher first, ties to the lower index, NaN as -inf, -inf never chosen -> [U, k] int64, -1.
 [[nodiscard]] torch::Tensor top_k(const torch::Tensor& scores, int64_t k);
 

@@ -1,14 +1,11 @@
-// Rows to experts and back, and the choice of experts.
+// Rows to experts and back.
 #include "core/beside.h"
 #include "core/ops.h"
 #include "core/torch_compat.h"
-#include "kernels/routing.h"
 #include "kernels/rows.h"
 #include "kernels/strided.h"
 
 #include <ATen/ATen.h>
-
-#include <limits>
 
 namespace switchyard::ops {
 namespace {
@@ -74,18 +71,6 @@ torch::Tensor combine_rows(const torch::Tensor& rows, const torch::Tensor& weigh
   if (on_kernels(rows) && plan.top_k > 0) return CombineRows::apply(rows, weights, plan.row_of_pair);
   const auto w = beside(rows, weights.reshape({-1}).index_select(0, beside(weights, plan.row_weight_index))).unsqueeze(1);
   return torch::zeros({plan.num_tokens, rows.size(1)}, rows.options()).index_add(0, beside(rows, plan.row_token), rows * w);
-}
-
-torch::Tensor top_k(const torch::Tensor& scores, int64_t k) {
-  if (on_kernels(scores)) {
-    const auto s = scores.contiguous();
-    auto out = torch::empty({s.size(0), k}, torch::kInt64);
-    kernels::top_k_rows(s.size(0), s.size(1), k, s.data_ptr<float>(), out.data_ptr<int64_t>(), nullptr);
-    return out;
-  }
-  const auto never = torch::full({}, -std::numeric_limits<double>::infinity(), scores.options());
-  const auto [value, id] = at::sort(at::where(scores.isnan(), never, scores), /*stable=*/true, /*dim=*/-1, /*descending=*/true);
-  return at::where(value.slice(1, 0, k) == never, torch::full({}, -1, torch::kInt64), id.slice(1, 0, k)).contiguous();
 }
 
 }  // namespace switchyard::ops

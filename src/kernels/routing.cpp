@@ -47,16 +47,51 @@ void select_top_k(int64_t experts, int64_t k, const float* scores, int64_t* ids)
   std::fill(ids + found, ids + k, int64_t{-1});
 }
 
+constexpr float kLeastSum = 1e-20f;  // of shares: a token without any score gets weight 0, not NaN
+constexpr int64_t kLeastParallelScores = 16384;
+
+float sum_of_chosen(int64_t k, const float* scores, const int64_t* ids) noexcept {
+  float sum = 0.0f;
+  for (int64_t j = 0; j < k; ++j) sum += ids[j] < 0 ? 0.0f : scores[ids[j]];
+  return sum;
+}
+
 }  // namespace
 
 void top_k_rows(int64_t tokens, int64_t experts, int64_t k, const float* scores, int64_t* ids, float* values) noexcept {
   if (k == 0) return;
-#pragma omp parallel for schedule(static) if (tokens * experts > 16384)
+#pragma omp parallel for schedule(static) if (tokens * experts > kLeastParallelScores)
   for (int64_t t = 0; t < tokens; ++t) {
     const float* row = scores + t * experts;
     int64_t* chosen = ids + t * k;
     (k <= kShortList ? insert_top_k : select_top_k)(experts, k, row, chosen);
     for (int64_t j = 0; values && j < k; ++j) values[t * k + j] = chosen[j] < 0 ? 0.0f : row[chosen[j]];
+  }
+}
+
+void chosen_shares(int64_t tokens, int64_t experts, int64_t k, const float* scores, const int64_t* ids, float* weights) noexcept {
+#pragma omp parallel for schedule(static) if (tokens * experts > kLeastParallelScores)
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* row = scores + t * experts;
+    const int64_t* chosen = ids + t * k;
+    const float sum = sum_of_chosen(k, row, chosen), whole = sum < kLeastSum ? kLeastSum : sum;  // NaN stays NaN
+    for (int64_t j = 0; j < k; ++j) weights[t * k + j] = chosen[j] < 0 ? 0.0f : row[chosen[j]] / whole;
+  }
+}
+
+// w_j = s_j / S:  ds_j = (dw_j - sum_i dw_i w_i) / S;  a sum below the least one is a constant.
+void chosen_shares_backward(int64_t tokens, int64_t experts, int64_t k, const float* scores, const int64_t* ids, const float* weights,
+                            const float* d_weights, float* d_scores) noexcept {
+#pragma omp parallel for schedule(static) if (tokens * experts > kLeastParallelScores)
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t* chosen = ids + t * k;
+    const float sum = sum_of_chosen(k, scores + t * experts, chosen), whole = sum < kLeastSum ? kLeastSum : sum;
+    float common = 0.0f;
+    for (int64_t j = 0; sum >= kLeastSum && j < k; ++j) common += d_weights[t * k + j] * weights[t * k + j];
+    float* row = d_scores + t * experts;
+    std::fill(row, row + experts, 0.0f);
+    for (int64_t j = 0; j < k; ++j)
+      if (chosen[j] >= 0) row[chosen[j]] += (d_weights[t * k + j] - common) / whole;
   }
 }
 

@@ -1,5 +1,6 @@
 // Router z-loss:  L = (1/T) sum_t logsumexp_e(z_te)^2,  dL/dz = (2/T) lse_t p_t.  Keeps logits small; on logits before
 // noise. Source: ST-MoE, arXiv:2202.08906 equation 5.
+#include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/loss.h"
 
@@ -15,7 +16,7 @@ class RouterZ final : public LossTerm {
   torch::Tensor value(const RoutingStats& s) const override {
     if (!s.scores.logits.defined()) fail(ErrorKind::config, "loss router_z: the gate of layer {} has no logits", s.layer);
     if (s.num_tokens == 0) return s.scores.logits.sum();
-    return at::logsumexp(s.scores.logits, -1).square().mean();
+    return ops::logsumexp(s.scores.logits).square().mean();
   }
 };
 

@@ -59,6 +59,25 @@ TEST(Ops, RmsNorm) {
   EXPECT_TRUE(all_close(golden, torch::tensor({0.365148, 0.730297, 1.095445, 1.460593}).view({1, 4}), 2e-6));
 }
 
+TEST(Ops, SoftmaxAndLogSumExp) {
+  for (const auto& x : {normal({9, 13}, 1) * 3, normal({3, 4, 16}, 2), normal({5, 1}, 3)}) {
+    check("softmax", [](const auto& in) { return ops::softmax(in[0]); }, {x}, 1e-5);
+    check("logsumexp", [](const auto& in) { return ops::logsumexp(in[0]); }, {x}, 1e-5);
+  }
+  const auto far = torch::tensor({3000.f, 3001.f, -3000.f}).view({1, 3});
+  EXPECT_TRUE(all_close(ops::softmax(far), at::softmax(far.to(torch::kFloat64), -1), 1e-6));
+}
+
+TEST(Ops, SharesOfTheChosen) {
+  const auto ids = torch::tensor({2, 0, 5, -1, -1, -1, 1, 1, 3, 4}, torch::kInt64).view({5, 2});
+  check("chosen_shares", [&](const auto& x) { return ops::chosen_shares(x[0], ids); }, {normal({5, 6}, 1).abs() + 0.1}, 1e-5);
+  const auto zeros = torch::zeros({5, 6}, torch::requires_grad());
+  const auto shares = ops::chosen_shares(zeros, ids);
+  shares.sum().backward();
+  EXPECT_TRUE(torch::equal(shares, torch::zeros({5, 2})));
+  EXPECT_TRUE(zeros.grad().isfinite().all().item<bool>());
+}
+
 TEST(Ops, Rope) {
   const auto angle = torch::arange(16, torch::kFloat32).unsqueeze(1) * torch::tensor({1.f, 0.1f, 0.01f}).unsqueeze(0);
   const auto positions = torch::tensor({0, 3, 7, 1, 2, 15}, torch::kInt64).view({2, 3});

@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <random>
+#include <tuple>
 #include <vector>
 
 namespace switchyard::kernels {
@@ -59,6 +61,49 @@ std::vector<int64_t> random_choices(int64_t tokens, int64_t k, int64_t experts) 
   std::vector<int64_t> ids(static_cast<size_t>(tokens * k));
   for (int64_t& e : ids) e = random() % 6 == 0 ? -1 : static_cast<int64_t>(random() % static_cast<uint64_t>(experts)) / 2 * 2;
   return ids;
+}
+
+// Against the quotient and its derivative in float64: every w_j by every score, one token at a time.
+TEST(ChosenShares, EqualTheQuotientForwardAndBackward) {
+  std::mt19937 random(4);
+  const auto uniform = [&] { return 0.01f + static_cast<float>(random() % 1000) / 1000.0f; };
+  for (const auto& [tokens, experts, k] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1}, {50, 16, 2}, {9, 5, 5}, {700, 64, 8}, {0, 4, 2}}) {
+    const auto ids = random_choices(tokens, k, experts);
+    std::vector<float> scores(static_cast<size_t>(tokens * experts)), weights(ids.size()), d_weights(ids.size()), d_scores(scores.size(), kNaN);
+    for (float& s : scores) s = uniform();
+    for (float& d : d_weights) d = uniform() - 0.5f;
+    chosen_shares(tokens, experts, k, scores.data(), ids.data(), weights.data());
+    chosen_shares_backward(tokens, experts, k, scores.data(), ids.data(), weights.data(), d_weights.data(), d_scores.data());
+    for (int64_t t = 0; t < tokens; ++t) {
+      const auto chosen = [&](int64_t j) { return ids[static_cast<size_t>(t * k + j)]; };
+      const auto score = [&](int64_t j) { return chosen(j) < 0 ? 0.0 : scores[static_cast<size_t>(t * experts + chosen(j))]; };
+      double sum = 0;
+      for (int64_t j = 0; j < k; ++j) sum += score(j);
+      std::vector<double> want(static_cast<size_t>(experts));
+      for (int64_t j = 0; j < k; ++j) {
+        if (chosen(j) < 0) continue;
+        ASSERT_NEAR(weights[static_cast<size_t>(t * k + j)], score(j) / sum, 2e-6);
+        for (int64_t i = 0; i < k; ++i)  // d w_j / d s_i
+          if (chosen(i) >= 0) want[static_cast<size_t>(chosen(i))] += d_weights[static_cast<size_t>(t * k + j)] * ((i == j ? 1 / sum : 0) - score(j) / (sum * sum));
+      }
+      for (int64_t e = 0; e < experts; ++e) ASSERT_NEAR(d_scores[static_cast<size_t>(t * experts + e)], want[static_cast<size_t>(e)], 1e-4) << t << ' ' << e;
+    }
+  }
+}
+
+TEST(ChosenShares, NobodyGetsNothingAndNaNIsSeen) {
+  const std::vector<float> scores = {0.5f, kNaN, 0.25f, 0.0f};
+  const std::vector<int64_t> ids = {-1, -1, 0, 1, 3, 3, 2, -1};
+  std::vector<float> weights(8), d_weights(8, 1.0f), d_scores(16);
+  std::vector<float> four_times;
+  for (int t = 0; t < 4; ++t) four_times.insert(four_times.end(), scores.begin(), scores.end());
+  chosen_shares(4, 4, 2, four_times.data(), ids.data(), weights.data());
+  EXPECT_EQ(weights[0], 0.0f);
+  EXPECT_TRUE(std::isnan(weights[2]) && std::isnan(weights[3]));
+  EXPECT_EQ(weights[4], 0.0f);  // a sum of zero
+  EXPECT_EQ((std::vector<float>{weights[6], weights[7]}), (std::vector<float>{1.0f, 0.0f}));
+  chosen_shares_backward(4, 4, 2, four_times.data(), ids.data(), weights.data(), d_weights.data(), d_scores.data());
+  EXPECT_EQ(std::vector<float>(d_scores.begin(), d_scores.begin() + 4), std::vector<float>(4, 0.0f));
 }
 
 TEST(CountingSort, EqualsAStableSortAndInverts) {

@@ -2,6 +2,7 @@
 //   exponential  tau = max(to, from * (to / from)^(step / steps))      linear  tau = max(to, from + (to - from) step / steps)
 // Outside training tau = to: evaluation asks for the gate that training leads to.
 // Source: EvoMoE, arXiv:2112.14397 section 3.3 (dense-to-sparse gate).
+#include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/gate.h"
 
@@ -34,7 +35,7 @@ class AnnealedSoftmax final : public Normaliser {
       fail(ErrorKind::config, "normalise annealed_softmax: shape = '{}', expected exponential or linear", o.kind);
   }
 
-  torch::Tensor normalise(const Scored& s) override { return at::softmax(s.noisy / (s.input.training ? temperature(s.input.step) : o_.to), -1); }
+  torch::Tensor normalise(const Scored& s) override { return ops::softmax(s.noisy / (s.input.training ? temperature(s.input.step) : o_.to)); }
 
  private:
   [[nodiscard]] double temperature(int64_t step) const {

@@ -1,5 +1,6 @@
 // p = softmax over the experts of a unit; with groups = Z, over each of Z runs of E / Z experts by itself (expert
 // prototyping, arXiv:2105.15082).
+#include "core/ops.h"
 #include "switchyard/error.h"
 #include "switchyard/gate.h"
 
@@ -21,9 +22,9 @@ class Softmax final : public Normaliser {
   }
 
   torch::Tensor normalise(const Scored& s) override {
-    if (groups_ == 1) return at::softmax(s.noisy, -1);
+    if (groups_ == 1) return ops::softmax(s.noisy);
     const int64_t units = s.noisy.size(0), experts = s.noisy.size(1);
-    return at::softmax(s.noisy.view({units, groups_, experts / groups_}), -1).view({units, experts});
+    return ops::softmax(s.noisy.view({units, groups_, experts / groups_})).view({units, experts});
   }
 
  private:

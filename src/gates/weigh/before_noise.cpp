@@ -1,6 +1,7 @@
 // w = softmax(z)[chosen] / sum softmax(z)[chosen] with the logits z before noise: the noise moves the choice and leaves the
 // weights alone. With renormalise = false the probabilities stand as they are. The neighbours `raw` and `renormalise` weigh
 // with the probabilities that the selector saw, noise included. Source: the choice that arXiv:2206.04674 leaves open.
+#include "core/ops.h"
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
@@ -18,7 +19,7 @@ class BeforeNoise final : public Weigher {
   BeforeNoise(const Options& o, const GateShape&) : renormalise_(o.renormalise) {}
 
   torch::Tensor weigh(const Scored& s, const Selection& chosen) override {
-    const auto p = chosen.gather(at::softmax(s.logits, -1));
+    const auto p = chosen.gather(ops::softmax(s.logits));
     return renormalise_ ? p / chosen.sum_of_unit(p, s.logits.size(0)).clamp_min(1e-20) : p;
   }
   bool constant_for_one() const override { return renormalise_; }
