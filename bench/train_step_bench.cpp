@@ -1,4 +1,5 @@
 // One optimiser step of the two demo recipes: sparse over dense at equal active FLOPs per token, interleaved in one run.
+#include "base/memory.h"
 #include "harness.h"
 #include "steps/recipe.h"
 #include "steps/trainer.h"
@@ -96,6 +97,7 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
   try {
+    switchyard::keep_freed_memory();  // as the program does
     return switchyard::bench::run(switchyard::bench::Options::parse(argc, argv));
   } catch (const switchyard::Error& e) {
     fmt::print(stderr, "{}\n", e.what());
