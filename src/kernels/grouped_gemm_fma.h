@@ -35,19 +35,34 @@ void store_lanes(float* out, typename V::Type x) {
 // Floats of rows that end before the hardware has found out that they are read from end to end. Fetching longer ones ahead gains nothing.
 constexpr int64_t kShortRow = 512;
 
-// Source rows run along k: transpose squares of kWidth x kWidth.
+// One square of kRoom rows by kWidth steps; kWhole: all of it exists, else `columns` by `depth` of it.
+template <class V, bool kRound, int kPanel, int kRoom, bool kWhole>
+[[gnu::always_inline]] inline void pack_square(const float* x, int64_t ld, int64_t depth, int64_t columns, float* out) {
+  constexpr int kW = V::kWidth;
+  typename V::Type square[kW];
+#pragma GCC unroll 16
+  for (int i = 0; i < kW; ++i)
+    if (i >= (kWhole ? kRoom : columns))
+      square[i] = V::zero();
+    else
+      square[i] = kWhole || depth == kW ? V::load(x + i * ld) : V::load_part(x + i * ld, depth);
+  V::transpose(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < kW; ++i)
+    if (kWhole || i < depth) store_lanes<V, kRound, kRoom>(out + i * kPanel, square[i]);
+}
+
+// Source rows run along k: transpose squares.
 template <class V, bool kRound, int kPanel, int kRoom>
 void pack_across(const float* x, int64_t ld, int64_t k, int64_t columns, float* out) {
   constexpr int kW = V::kWidth;
-  for (int64_t p = 0; p < k; p += kW) {
-    const int64_t depth = k - p < kW ? k - p : kW;
-    typename V::Type square[kW];
+  for (int64_t p = 0; p < k; p += kW, x += kW, out += kW * kPanel) {
     if (ld <= kShortRow)
-      for (int i = 0; i < kW; ++i) __builtin_prefetch(x + (i + kW) * ld + p);
-    for (int i = 0; i < kW; ++i)
-      square[i] = i >= columns ? V::zero() : depth == kW ? V::load(x + i * ld + p) : V::load_part(x + i * ld + p, depth);
-    V::transpose(square);
-    for (int i = 0; i < depth; ++i) store_lanes<V, kRound, kRoom>(out + (p + i) * kPanel, square[i]);
+      for (int i = 0; i < kW; ++i) __builtin_prefetch(x + (i + kW) * ld);
+    if (k - p >= kW && columns == kRoom)
+      pack_square<V, kRound, kPanel, kRoom, true>(x, ld, kW, kRoom, out);
+    else
+      pack_square<V, kRound, kPanel, kRoom, false>(x, ld, k - p < kW ? k - p : kW, columns, out);
   }
 }
 
