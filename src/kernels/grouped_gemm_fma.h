@@ -2,7 +2,7 @@
 // per instruction set; everything is in an unnamed namespace because each of those files is compiled with other flags.
 //
 // A vector policy V provides: Type, kWidth, kRows (tile height), kChunk (BlockKernel::k_chunk), zero, load, load_part (first n
-// lanes, rest zero), store, store_part, broadcast, fma, round_bf16, transpose (kWidth vectors in place).
+// lanes, rest zero), store, store_part, store_first<n> (n = kRows % kWidth), broadcast, fma, round_bf16, transpose (kWidth vectors in place).
 // The tile of C is V::kRows x 2 vectors, all of it in registers. A packed panel holds, for each contraction step, its
 // kRows rows or 2 * kWidth columns side by side, as float32 (rounded to bfloat16 values if so asked).
 #pragma once
@@ -22,8 +22,7 @@ typename V::Type rounded(typename V::Type x) {
     return x;
 }
 
-// What packing a vector's width of a panel needs: `columns` of kRoom <= kWidth lanes exist in the source, the other lanes of the room become
-// zero; steps are kPanel floats apart.
+// A step of kRoom <= kWidth lanes of a panel. Below, `columns` of them exist in the source, the others become zero; steps are kPanel floats apart.
 template <class V, bool kRound, int kRoom>
 void store_lanes(float* out, typename V::Type x) {
   if constexpr (kRoom == V::kWidth)
@@ -137,8 +136,9 @@ struct RowsInPlace {
   }
 };
 
+// Where a tile lies.
 struct Place {
-  int64_t row;     // of C
+  int64_t row;     // of A and C
   const float* b;  // panel
   float* c;
   int64_t tail;    // lanes of the last vector that exist in C
