@@ -79,6 +79,8 @@ struct Selection {
 
   // values [U, E] of the chosen pairs, in the shape of ids; 0 where nobody was chosen.
   [[nodiscard]] torch::Tensor gather(const torch::Tensor& values) const;
+  // The same over the sum of the unit's chosen values, which counts as at least 1e-20.
+  [[nodiscard]] torch::Tensor shares(const torch::Tensor& values) const;
   // For every pair the sum over all pairs of its unit: `chosen` and the result have the shape of ids.
   [[nodiscard]] torch::Tensor sum_of_unit(const torch::Tensor& chosen, int64_t num_units) const;
 };

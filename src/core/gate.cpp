@@ -1,5 +1,7 @@
 #include "switchyard/gate.h"
 
+#include "core/ops.h"
+
 #include <ATen/ATen.h>
 
 namespace switchyard {
@@ -26,6 +28,12 @@ namespace gates {
 torch::Tensor Selection::gather(const torch::Tensor& values) const {
   const auto of = by_column ? values.t() : values;  // [E, U] or [U, E]
   return of.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, 0);  // not times 0: the score of nobody may be NaN
+}
+
+torch::Tensor Selection::shares(const torch::Tensor& values) const {
+  if (!by_column) return ops::chosen_shares(values, ids);
+  const auto chosen = gather(values);
+  return chosen / sum_of_unit(chosen, values.size(0)).clamp_min(1e-20);
 }
 
 torch::Tensor Selection::sum_of_unit(const torch::Tensor& chosen, int64_t num_units) const {

@@ -19,8 +19,8 @@ class BeforeNoise final : public Weigher {
   BeforeNoise(const Options& o, const GateShape&) : renormalise_(o.renormalise) {}
 
   torch::Tensor weigh(const Scored& s, const Selection& chosen) override {
-    const auto p = chosen.gather(ops::softmax(s.logits));
-    return renormalise_ ? p / chosen.sum_of_unit(p, s.logits.size(0)).clamp_min(1e-20) : p;
+    const auto p = ops::softmax(s.logits);
+    return renormalise_ ? chosen.shares(p) : chosen.gather(p);
   }
   bool constant_for_one() const override { return renormalise_; }
 

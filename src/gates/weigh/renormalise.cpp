@@ -1,6 +1,5 @@
 // w = p[chosen] / sum p[chosen]: weights sum to 1. Equal to a softmax over the chosen logits alone (top-k, then softmax);
 // only the chosen logits get gradient from the task loss (arXiv:1701.06538, Mixtral arXiv:2401.04088).
-#include "core/ops.h"
 #include "switchyard/gate.h"
 
 #include <ATen/ATen.h>
@@ -12,11 +11,7 @@ class Renormalise final : public Weigher {
  public:
   using Options = NoOptions;
   Renormalise(const Options&, const GateShape&) {}
-  torch::Tensor weigh(const Scored& s, const Selection& chosen) override {
-    if (!chosen.by_column) return ops::chosen_shares(s.probs, chosen.ids);
-    const auto p = chosen.gather(s.probs);
-    return p / chosen.sum_of_unit(p, s.probs.size(0)).clamp_min(1e-20);
-  }
+  torch::Tensor weigh(const Scored& s, const Selection& chosen) override { return chosen.shares(s.probs); }
   bool constant_for_one() const override { return true; }
 };
 

@@ -19,7 +19,7 @@ class SoftmaxChosen final : public Weigher {
     if (chosen.by_column) fail(ErrorKind::config, "weigh softmax_chosen: needs units that choose experts, not experts that choose units");
     const auto none = chosen.ids < 0;
     const auto z = s.noisy.gather(1, chosen.ids.clamp_min(0)).masked_fill(none, -std::numeric_limits<float>::infinity());
-    return ops::softmax(z).masked_fill(none, 0);  // a row of nobody: NaN from the softmax, replaced by 0
+    return ops::softmax(z).masked_fill(none, 0);  // a row of nobody may be NaN
   }
   bool constant_for_one() const override { return true; }
 };
